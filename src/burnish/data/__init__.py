@@ -1,0 +1,1 @@
+"""Data formats, and text turned into training data."""

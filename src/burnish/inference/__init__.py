@@ -1,0 +1,1 @@
+"""The session engine: prefill, fork, append, decode, merge, free."""

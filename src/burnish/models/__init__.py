@@ -1,0 +1,1 @@
+"""Load, save and make models; log-probs; the architectures."""

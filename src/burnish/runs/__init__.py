@@ -1,0 +1,1 @@
+"""Run folders, configuration, seeds, the resumable optimiser loop, trackers, progress, plots and statistics."""
