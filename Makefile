@@ -1,0 +1,38 @@
+# burnish: `make run` shows it at work, `make test` tests it. Both install what they need into .venv first.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# Another wheel index for torch, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+INDEX  := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt $(INDEX)
+SEED   ?= 0
+
+.PHONY: run test install install-test bench clean
+
+run: install
+	@$(BIN)/burnish quickstart --seed $(SEED)
+
+test: install-test
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+install: $(VENV)/.installed
+install-test: $(VENV)/.installed-test
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@start=$$(date +%s); \
+	echo "Installing into $(VENV) (once; a minute or two) ..."; \
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
+	$(PIP) torch && $(PIP) -e . && touch $@ && echo "Installation: $$(( $$(date +%s) - start )) s"
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) -e '.[dev,math,text,env]'
+	@touch $@
+
+bench: install-test
+	$(BIN)/python -m benchmarks.engine
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info

@@ -1,0 +1,172 @@
+"""Attention over the session's cache: one plan for a decoding step, one for a prefill pass.
+
+A plan is made once for each forward pass and then called by every layer with that layer's queries, keys and values; it stores
+the keys and values and returns the attended values. Both ways of running a model (its own modules, or the flat walker of
+`walker.py`) call the same plans, so the two differ in nothing but the projections around them.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from burnish.inference.cache import Block, Cache
+
+KEY_MULTIPLE = 16  # key lengths are rounded up to a multiple of this in exact mode
+SMALL_PRODUCT = 400  # torch multiplies smaller matrices with another kernel, whose sums are ordered differently
+
+
+class Plan(Protocol):
+    """What a layer calls."""
+
+    def attend(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float, softcap: float | None, window: int | None
+    ) -> torch.Tensor:
+        """q [T, heads, dim], k and v [T, kv_heads, dim] -> [T, heads, value_dim]. window: tokens a query sees, itself included."""
+
+
+def rounded_key_length(length: int, query_rows: int, dim: int) -> int:
+    """`length` rounded up for exact mode; never so short that torch's small-matrix kernel would be used."""
+    least = -(-SMALL_PRODUCT // (query_rows * dim))
+    return -(-max(length, least) // KEY_MULTIPLE) * KEY_MULTIPLE
+
+
+class DecodePlan:
+    """One new token in each of the first `rows` slots.
+
+    positions: int64 [rows], where each token stands. chunk: keys that one product of weights and values may cover. Matrix
+    libraries split long sums into parts that depend on the sum's length; in parts of one fixed length, the keys a row does not
+    have add exact zeros at the end and change no bit.
+    """
+
+    def __init__(self, cache: Cache, rows: int, positions: torch.Tensor, exact: bool, chunk: int):
+        self.cache, self.rows, self.positions, self.exact, self.chunk = cache, rows, positions, exact, chunk
+        lengths = cache.lengths[:rows]
+        self.longest = int(lengths.max()) + 1
+        self.lengths = torch.from_numpy(lengths.copy()).to(cache.device)
+        self._index: dict[tuple[int, int], torch.Tensor] = {}
+        self._bias: dict[tuple[int, int | None], torch.Tensor | None] = {}
+        cache.key_positions[torch.arange(rows, device=cache.device), self.lengths] = positions
+
+    def attend(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float, softcap: float | None, window: int | None
+    ) -> torch.Tensor:
+        """See `Plan`."""
+        keys, values, rows = self.cache.keys[layer], self.cache.values[layer], self.rows
+        kv_heads, capacity, dim = keys.shape[1:]
+        index = self._write_index(kv_heads, capacity)
+        keys.view(-1, dim).index_copy_(0, index, k.reshape(-1, dim))
+        values.view(-1, values.shape[3]).index_copy_(0, index, v.reshape(-1, values.shape[3]))
+        group = q.shape[1] // kv_heads
+        length = rounded_key_length(self.longest, group, min(dim, values.shape[3])) if self.exact else self.longest
+        if length > capacity:
+            self.cache.reserve(rows, length)
+            return self.attend(layer, q, k, v, scaling, softcap, window)
+        # [rows * kv_heads, group, dim] against [rows * kv_heads, length, dim]: grouped heads need no repeated keys.
+        queries = (q * scaling).reshape(rows * kv_heads, group, dim)
+        weights = torch.bmm(queries, keys[:rows].view(rows * kv_heads, capacity, dim)[:, :length].transpose(1, 2))
+        if softcap is not None:
+            weights = weights.div_(softcap).tanh_().mul_(softcap)
+        bias = self._bias_for(length, window, weights.dtype)
+        if bias is not None:
+            weights.view(rows, kv_heads * group, length).add_(bias)
+        weights = _softmax(weights)
+        held = values[:rows].view(rows * kv_heads, capacity, values.shape[3])
+        if length <= self.chunk:
+            out = torch.bmm(weights, held[:, :length])
+        else:
+            out = torch.bmm(weights[..., : self.chunk], held[:, : self.chunk])
+            for start in range(self.chunk, length, self.chunk):
+                end = min(start + self.chunk, length)
+                out.baddbmm_(weights[..., start:end], held[:, start:end])
+        return out.view(rows, kv_heads * group, values.shape[3])
+
+    def _write_index(self, kv_heads: int, capacity: int) -> torch.Tensor:
+        index = self._index.get((kv_heads, capacity))
+        if index is None:
+            first = torch.arange(self.rows * kv_heads, device=self.cache.device).view(self.rows, kv_heads) * capacity
+            index = self._index[kv_heads, capacity] = (first + self.lengths[:, None]).flatten()
+        return index
+
+    def _bias_for(self, length: int, window: int | None, dtype: torch.dtype) -> torch.Tensor | None:
+        """0 where the key is seen, -inf elsewhere: [rows, 1, length]; None where every row sees every key."""
+        if (length, window) not in self._bias:
+            seen = torch.arange(length, device=self.cache.device) <= self.lengths[:, None]
+            if window is not None:
+                seen &= self.positions[:, None] - self.cache.key_positions[: self.rows, :length] < window
+            bias = None
+            if not bool(seen.all()):
+                bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)[:, None]
+            self._bias[length, window] = bias
+        return self._bias[length, window]
+
+
+class Segment:
+    """Tokens [start, end) of a prefill pass, which continue one row: `past` holds its keys and values so far, or is None."""
+
+    def __init__(self, start: int, end: int, past: Block | None, positions: torch.Tensor):
+        self.start, self.end, self.past = start, end, past
+        self.positions = positions if past is None else torch.cat([past.positions, positions])
+        self.keys: dict[int, torch.Tensor] = {}
+        self.values: dict[int, torch.Tensor] = {}
+        self._masks: dict[int | None, torch.Tensor] = {}
+
+    def block(self) -> Block:
+        """The row's block after the pass."""
+        layers = sorted(self.keys)
+        return Block([self.keys[i] for i in layers], [self.values[i] for i in layers], self.positions)
+
+    def hidden_keys(self, window: int | None) -> torch.Tensor:
+        """bool [m, n]: True where the m-th new token does not see the n-th key."""
+        if window not in self._masks:
+            n, m = self.positions.shape[0], self.end - self.start
+            index = torch.arange(n, device=self.positions.device)
+            hidden = index[None, :] > index[n - m :, None]
+            if window is not None:
+                hidden |= self.positions[n - m :, None] - self.positions[None, :] >= window
+            self._masks[window] = hidden
+        return self._masks[window]
+
+
+class PrefillPlan:
+    """A pass over the tokens of several rows laid end to end; each row attends to itself alone, at its own exact shape."""
+
+    def __init__(self, segments: list[Segment]):
+        self.segments = segments
+
+    def attend(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float, softcap: float | None, window: int | None
+    ) -> torch.Tensor:
+        """See `Plan`. Rows of the output that belong to no segment (padding) are zero."""
+        heads, kv_heads, value_dim = q.shape[1], k.shape[1], v.shape[2]
+        out = q.new_zeros(q.shape[0], heads, value_dim)
+        for segment in self.segments:
+            cut = slice(segment.start, segment.end)
+            keys, values = k[cut].transpose(0, 1).contiguous(), v[cut].transpose(0, 1).contiguous()
+            if segment.past is not None:
+                keys = torch.cat([segment.past.keys[layer], keys], dim=1)
+                values = torch.cat([segment.past.values[layer], values], dim=1)
+            segment.keys[layer], segment.values[layer] = keys, values
+            m, n, group = segment.end - segment.start, keys.shape[1], heads // kv_heads
+            queries = (q[cut] * scaling).transpose(0, 1).reshape(kv_heads, group * m, -1)
+            weights = torch.bmm(queries, keys.transpose(1, 2))
+            if softcap is not None:
+                weights = weights.div_(softcap).tanh_().mul_(softcap)
+            if m > 1 or window is not None:
+                weights.view(heads, m, n).masked_fill_(segment.hidden_keys(window), -torch.inf)
+            attended = torch.bmm(_softmax(weights), values)
+            out[cut] = attended.view(heads, m, value_dim).transpose(0, 1)
+        return out
+
+
+def _softmax(weights: torch.Tensor) -> torch.Tensor:
+    if weights.dtype in (torch.float32, torch.float64):
+        return torch.softmax(weights, dim=-1)
+    return torch.softmax(weights, dim=-1, dtype=torch.float32).to(weights.dtype)
+
+
+def as_positions(positions: list[int] | np.ndarray, device: torch.device) -> torch.Tensor:
+    """int64 tensor on the device."""
+    return torch.as_tensor(np.asarray(positions, dtype=np.int64), device=device)

@@ -1,0 +1,117 @@
+"""The one configuration of `burnish train`: the same fields in Python, YAML and flags."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from burnish.models.lora import LoraSettings
+from burnish.records import Sampling
+from burnish.runs.config import Config
+from burnish.sft.config import SFTConfig
+
+Part = str | dict[str, Any]
+"""A part by name ("uniform", "module.name", "file.py:name") or as {"name": ..., its own arguments}."""
+
+
+class ModelConfig(Config):
+    """Which model, and how it is trained."""
+
+    path: str = Field("", description="local folder, hub id or adapter folder")
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = Field("float32", description="dtype of weights and activations")
+    adapter: str | None = Field(None, description="PEFT adapter folder to continue from")
+    lora: LoraSettings | None = Field(None, description="train a LoRA adapter instead of all weights")
+    gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass")
+    trust_remote_code: bool = Field(False, description="run code that comes with the model (leave off)")
+    template_args: dict[str, Any] = Field(default_factory=dict, description="handed to the chat template, e.g. {enable_thinking: false}")
+
+
+class DataConfig(Config):
+    """Which rows, and which columns mean what."""
+
+    path: str = Field("", description="JSONL, JSON, Parquet or CSV file, saved dataset folder, or hub id")
+    split: str | None = Field(None, description="split of a hub data set")
+    columns: dict[str, str] = Field(default_factory=dict, description="our column name -> the file's, e.g. {prompt: question}")
+    system: str | None = Field(None, description="system message put before every prompt (chat prompts only)")
+    bad_rows: Literal["refuse", "skip"] = Field("refuse", description="what happens to a row that cannot be used; skipped rows are counted")
+    hold_out: int = Field(0, ge=0, description="rows set aside for evaluation, drawn by seed")
+    eval_path: str | None = Field(None, description="a file of its own for evaluation, instead of hold_out")
+    max_prompt_tokens: int | None = Field(None, description="longer prompts count as bad rows")
+
+
+class SamplingConfig(Config):
+    """How completions are drawn."""
+
+    temperature: float = Field(1.0, ge=0, description="0 is greedy")
+    top_k: int = Field(0, ge=0, description="0 keeps all tokens")
+    top_p: float = Field(1.0, gt=0, le=1, description="1 keeps all tokens")
+    min_p: float = Field(0.0, ge=0, lt=1, description="0 keeps all tokens")
+    stop: tuple[str, ...] = Field((), description="strings that end a completion")
+
+    def sampling(self) -> Sampling:
+        """The record the engine takes."""
+        return Sampling(**self.model_dump())
+
+
+class EvalConfig(Config):
+    """Held-out evaluation while training."""
+
+    steps: int = Field(0, ge=0, description="evaluate every so many steps; 0: only at the start and the end")
+    samples: int = Field(1, ge=1, description="completions for each prompt")
+    temperature: float = Field(1.0, ge=0, description="0 is greedy")
+    metric: str = Field("eval/success", description="the metric that says which checkpoint is best")
+    greater_is_better: bool = Field(True, description="False where a lower metric is better")
+    patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a better metric")
+    baselines: dict[str, str] = Field(default_factory=dict, description="name -> model folder whose success is drawn as a line in the plot")
+
+
+class RLConfig(Config):
+    """One value for each of the five questions."""
+
+    steps: int = Field(100, ge=1, description="batches to learn from")
+    learning_rate: float = Field(1e-6, gt=0, description="peak learning rate (LoRA and tiny models want about 10 to 1000 times more)")
+    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="what follows the warm-up")
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of the updates in which the learning rate rises from 0")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's")
+    epsilon: float = Field(1e-8, gt=0, description="AdamW's")
+    max_grad_norm: float | None = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    prompts_per_step: int = Field(8, ge=1, description="groups of one step")
+    group_size: int = Field(8, ge=1, description="completions for each prompt")
+    max_new_tokens: int = Field(256, ge=1, description="longest completion, in tokens")
+    curriculum: Part = Field("shuffled_epochs", description="which problem comes next")
+    thinker: Part = Field("single", description="how the policy thinks")
+    rewards: tuple[Part, ...] = Field((), description="what is good; several are added up (see weights)")
+    weights: tuple[float, ...] = Field((), description="one weight for each reward; empty: all 1")
+    shapers: tuple[Part, ...] = Field((), description="scores -> scores, in order")
+    filters: tuple[Part, ...] | None = Field(None, description="which groups are kept; unset: what the objective's preset asks for")
+    objective: Part = Field("grpo", description="preset, or {preset: ..., knob: value}; see `burnish objectives list`")
+    beta: float | None = Field(None, ge=0, description="KL coefficient; unset: the preset's")
+    minibatches: int = Field(1, ge=1, description="optimiser steps that share one batch")
+    epochs: int = Field(1, ge=1, description="passes over one batch")
+    lag: int = Field(0, ge=0, description="a batch is drawn so many updates before it is used")
+    micro_tokens: int = Field(16384, ge=1, description="tokens of one forward and backward pass")
+    share_prefix: bool = Field(True, description="compute a group's prompt once in training")
+    engine_mode: Literal["auto", "exact", "fast"] = Field("auto", description="exact: a token's bits do not depend on its neighbours")
+    slots: int | None = Field(None, ge=1, description="rows the engine decodes at once; unset: chosen by the batch")
+    max_rounds: int = Field(4, ge=1, description="how often filters may ask for more groups in one step")
+    keep_rollouts: int = Field(1, ge=0, description="write every n-th step's rollouts to the run folder; 0: none")
+
+
+class TrainConfig(Config):
+    """`burnish train`: SFT or RL of one model on one data set."""
+
+    stage: Literal["sft", "rl"] = Field("rl", description="supervised fine-tuning or reinforcement learning")
+    output: str = Field("", description="run folder")
+    seed: int = Field(0, description="everything random follows from it")
+    threads: int | None = Field(None, ge=1, description="CPU threads; unset: chosen by the model's size")
+    model: ModelConfig = Field(default_factory=ModelConfig)  # type: ignore[arg-type]
+    data: DataConfig = Field(default_factory=DataConfig)  # type: ignore[arg-type]
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)  # type: ignore[arg-type]
+    eval: EvalConfig = Field(default_factory=EvalConfig)  # type: ignore[arg-type]
+    sft: SFTConfig = Field(default_factory=SFTConfig)  # type: ignore[arg-type]
+    rl: RLConfig = Field(default_factory=RLConfig)  # type: ignore[arg-type]
+    save_steps: int = Field(50, ge=1, description="checkpoint every so many steps")
+    save_total_limit: int | None = Field(3, ge=1, description="newest checkpoints kept; the best one stays too; unset: all")
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field((), description="metrics.jsonl is always written")

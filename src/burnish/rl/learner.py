@@ -1,0 +1,187 @@
+"""Learner: credit -> move. It turns scored rollouts into optimiser steps and knows nothing of tasks, chats or sampling."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from burnish.models.needs import Need
+from burnish.models.policy import Policy
+from burnish.models.rows import flat
+from burnish.records import Rollout
+from burnish.rl.batch import Batch
+from burnish.rl.credit.batch import CreditBatch
+from burnish.rl.measure import Measurer
+from burnish.rl.micro import micro_batches, mini_batches
+from burnish.rl.objectives.objective import Objective
+from burnish.rl.objectives.tokens import TokenTable
+from burnish.runs.loop import Mover
+from burnish.runs.resources import Timer
+
+LOGP = Need(what="logp")
+ENTROPY = Need(what="entropy")
+GAP_LIMIT = 1e-4
+"""The sampler's log-probs stand in for a measuring pass only while the last logged gap stays under this."""
+
+
+@dataclasses.dataclass
+class Learner:
+    """objective: credit, ratio, surrogate, corrections, KL, weights. measurer: the models that needs may name.
+
+    minibatches, epochs: optimiser steps per batch = minibatches x epochs. micro_tokens: tokens of one forward and backward pass;
+    the cut never changes the gradient, since weights are fixed for the whole optimiser step first.
+    The model runs in eval mode (no dropout), so that sampler and learner see the same distribution.
+    """
+
+    policy: Policy
+    objective: Objective
+    measurer: Measurer
+    minibatches: int = 1
+    epochs: int = 1
+    micro_tokens: int = 16384
+    share_prefix: bool = True
+    seed: int = 0
+    timer: Timer = dataclasses.field(default_factory=Timer)
+    gap: float | None = None
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The objective's pieces that carry a state (moving baselines, adaptive KL)."""
+        return {"objective": self.objective}
+
+    def update(self, batch: Batch, step: int, mover: Mover) -> dict[str, float]:
+        """All optimiser steps of one batch. Returns metrics, averaged over the optimiser steps by their tokens."""
+        rollouts = [rollout for group in batch.groups for rollout in group.rollouts]
+        credit_batch = CreditBatch.from_groups(batch.groups, batch.keep)
+        table = credit_batch.table
+        chosen = [n for n, (kept, size) in enumerate(zip(table.kept.tolist(), table.lengths.tolist())) if kept and size]
+        one_step = self.minibatches * self.epochs == 1
+        measured = self._measure(rollouts, chosen, table, batch, step, one_step)
+        with self.timer("credit"):
+            credit_batch = credit_batch.with_measured({k: v for k, v in measured.items() if isinstance(v, Tensor)})
+            advantages = self.objective.credit(credit_batch)
+            table = table.with_prompt_weight(advantages.prompt_weight)
+        tokens = {"advantage": advantages.tokens, "sample_logp": flat(rollouts, "logprobs"), **measured}
+        groups = _by_prompt(chosen, table)
+        collected: list[tuple[int, dict[str, float]]] = []
+        for epoch in range(self.epochs):
+            for part, members in enumerate(mini_batches(groups, self.minibatches, self.seed, step, epoch)):
+                collected.append(self._optimiser_step(rollouts, members, table, tokens, batch, step, first=epoch == 0 and part == 0))
+                with self.timer("optimizer"):
+                    collected[-1][1].update(mover())
+        if not collected:
+            with self.timer("optimizer"):
+                collected.append((1, dict(mover())))
+        return _average(collected) | {"num_tokens_step": float(table.n_kept_tokens), "learner/updates": float(len(collected))}
+
+    def _measure(
+        self, rollouts: Sequence[Rollout], chosen: Sequence[int], table: TokenTable, batch: Batch, step: int, one_step: bool
+    ) -> dict[str, Any]:
+        """What credit and objective need, of the kept rollouts only, laid out over all rollouts (zeros where not kept)."""
+        needs = list(self.objective.needs())
+        measured: dict[str, Any] = {}
+        if not one_step and self._sampler_will_do(rollouts, batch, step):
+            needs = [need for need in needs if need.key != LOGP.key]
+            measured[LOGP.key] = flat(rollouts, "logprobs")
+        elif not one_step:
+            needs.append(LOGP)
+        else:
+            needs = [need for need in needs if need.key != LOGP.key]
+        if not needs or not chosen:
+            return measured
+        with self.timer("measure"):
+            found = self.measurer.measure([rollouts[n] for n in chosen], needs)
+        picked, places = table.pick(chosen)
+        for key, value in found.items():
+            if isinstance(value, Tensor):
+                full = torch.zeros(table.n_tokens, dtype=value.dtype, device=value.device)
+                full[places.to(value.device)] = value
+                measured[key] = full
+            else:
+                entries = dict(zip(chosen, value))
+                measured[key] = [entries.get(n) for n in range(len(rollouts))]
+        return measured
+
+    def _sampler_will_do(self, rollouts: Sequence[Rollout], batch: Batch, step: int) -> bool:
+        fresh = all((turn.version == step - 1).all() for rollout in rollouts for turn in rollout.turns if turn.train)
+        return fresh and self.gap is not None and self.gap < GAP_LIMIT and self.policy.dtype in (torch.float32, torch.float64)
+
+    def _optimiser_step(
+        self,
+        rollouts: Sequence[Rollout],
+        members: Sequence[int],
+        table: TokenTable,
+        tokens: Mapping[str, Any],
+        batch: Batch,
+        step: int,
+        first: bool,
+    ) -> tuple[int, dict[str, float]]:
+        """Forward and backward over one optimiser step; the loss is a sum over micro-batches of sum(w * per_token)."""
+        mine, places = table.pick(members)
+        local = {key: value[places] for key, value in tokens.items() if isinstance(value, Tensor)}
+        plan = self.objective.plan(mine, local)
+        seen, logps = [], []
+        for micro in micro_batches([rollouts[members[n]] for n in range(len(members))], mine.prompt.tolist(), self.micro_tokens):
+            part, index = mine.pick(micro)
+            with self.timer("forward"):
+                needs = [LOGP, *self.objective.grad_needs()]
+                scored = self.policy.score([rollouts[members[n]] for n in micro], needs, grad=True, share_prefix=self.share_prefix)
+                loss, metrics = self.objective.loss(part, scored, {key: value[index] for key, value in local.items()}, plan, index)
+            with self.timer("backward"):
+                loss.backward()
+            seen.append(metrics)
+            logps.append((index, scored[LOGP.key].detach()))
+        out = self.objective.metrics(mine, seen, plan)
+        if first:
+            out |= self._gap(rollouts, members, logps, local["sample_logp"], batch, step)
+        return mine.n_tokens, out
+
+    def _gap(
+        self,
+        rollouts: Sequence[Rollout],
+        members: Sequence[int],
+        logps: Sequence[tuple[Tensor, Tensor]],
+        sampled: Tensor,
+        batch: Batch,
+        step: int,
+    ) -> dict[str, float]:
+        """Sampler against trainer, over the tokens drawn under the weights of this moment."""
+        versions = np.concatenate([turn.version[turn.loss_mask] for n in members for turn in rollouts[n].turns] or [np.zeros(0)])
+        current = torch.from_numpy(versions == step - 1)
+        if not bool(current.any()):
+            return {}
+        own = torch.empty_like(sampled, dtype=torch.float64)
+        for index, logp in logps:
+            own[index] = logp.double().cpu()
+        difference = (own - sampled.double()).abs()[current]
+        self.gap = float(difference.max())
+        return {"sampling/sampling_logp_difference/mean": float(difference.mean()), "sampling/sampling_logp_difference/max": self.gap}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last gap, which decides whether the sampler's log-probs may stand in."""
+        return {"gap": self.gap}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.gap = state["gap"]
+
+
+def _by_prompt(chosen: Sequence[int], table: TokenTable) -> list[list[int]]:
+    groups: dict[int, list[int]] = {}
+    for number in chosen:
+        groups.setdefault(int(table.prompt[number]), []).append(number)
+    return list(groups.values())
+
+
+def _average(steps: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
+    """Means over optimiser steps, weighted by tokens; a metric that some steps lack is averaged over those that have it."""
+    out = {}
+    for key in dict.fromkeys(key for _, metrics in steps for key in metrics):
+        rows = [(max(size, 1), metrics[key]) for size, metrics in steps if key in metrics]
+        out[key] = sum(size * value for size, value in rows) / sum(size for size, _ in rows)
+    return out

@@ -1,0 +1,1 @@
+"""How the policy thinks: `think(items, session)` yields rollouts as they finish."""

@@ -1,0 +1,39 @@
+"""Session: everything a thinker may use while it turns items into rollouts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from burnish.inference.session import AsyncEngine
+from burnish.models.policy import Policy
+from burnish.records import Item, Sampling
+from burnish.runs.seeds import seed_for
+
+
+@dataclasses.dataclass
+class Session:
+    """One round of thinking.
+
+    engine: the asyncio view of the session engine. policy: encodes prompts and decodes ids.
+    sampling: the run's sampling settings. template_args: handed to the chat template.
+    step, round, seed: where the random numbers come from; see `seed_of`.
+    """
+
+    engine: AsyncEngine
+    policy: Policy
+    sampling: Sampling
+    seed: int = 0
+    step: int = 0
+    round: int = 0
+    template_args: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def seed_of(self, item: Item, index: int, *more: int | str) -> int:
+        """The seed of one stretch of sampling: the same for the same run seed, step, round, item, index and extra keys."""
+        return seed_for(self.seed, "think", self.step, self.round, item.id, index, *more)
+
+    def prompt_ids(self, item: Item) -> list[int]:
+        """The item's prompt as token ids; chat messages are rendered once, with the item's tools column where it has one."""
+        if not item.is_chat:
+            return [int(token) for token in item.prompt]  # type: ignore[arg-type]
+        return self.policy.encode(list(item.prompt), tools=item.columns.get("tools"), **self.template_args)

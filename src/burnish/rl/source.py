@@ -1,0 +1,157 @@
+"""Source: draw -> think -> score -> filter. It turns weights into scored groups and knows nothing of losses."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from burnish.inference.engine import Engine
+from burnish.inference.session import AsyncEngine
+from burnish.models.policy import Policy
+from burnish.records import Group, Item, Rollout, Sampling
+from burnish.rl.batch import Batch
+from burnish.rl.filters.result import FilterResult
+from burnish.rl.measure import Measurer
+from burnish.rl.scoring import score_groups
+from burnish.rl.session import Session
+from burnish.runs.errors import UserError
+from burnish.runs.resources import Timer
+
+
+@dataclasses.dataclass
+class Source:
+    """The answers to the first three questions, wired to an engine.
+
+    curriculum, thinker, rewards, shapers, filters: the parts; see the folders of `burnish.rl`.
+    prompts: groups a step asks for. max_rounds: how often filters may ask for more groups in one step.
+    """
+
+    policy: Policy
+    engine: Engine
+    curriculum: Any
+    thinker: Any
+    rewards: Sequence[Any]
+    measurer: Measurer
+    shapers: Sequence[Any] = ()
+    filters: Sequence[Any] = ()
+    prompts: int = 8
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
+    template_args: dict[str, Any] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    max_rounds: int = 4
+    timer: Timer = dataclasses.field(default_factory=Timer)
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """All parts by the name under which they are checkpointed."""
+        named = {"curriculum": self.curriculum, "thinker": self.thinker}
+        for kind, members in (("reward", self.rewards), ("shaper", self.shapers), ("filter", self.filters)):
+            named |= {f"{kind}.{index}": member for index, member in enumerate(members)}
+        return named
+
+    def collect(self, step: int, version: int) -> Batch:
+        """The batch of one step; draws again as long as a filter asks for more, up to `max_rounds` rounds."""
+        self.engine.refresh(version)
+        groups: list[Group] = []
+        wanted, rounds, verdict = self.prompts, 0, None
+        while wanted > 0 and rounds < self.max_rounds:
+            fresh = self._round(step, version, wanted, rounds)
+            groups += fresh.groups
+            for part in self.parts.values():
+                if hasattr(part, "observe"):
+                    part.observe(fresh)
+            verdict = apply_filters(self.filters, groups)
+            wanted, rounds = verdict.more, rounds + 1
+        if verdict is None:
+            raise UserError("rl.prompts_per_step is 0; it must be at least 1")
+        batch = Batch(step=step, version=version, groups=groups, keep=verdict.keep)
+        batch.metrics = source_metrics(batch, rounds, verdict)
+        return batch
+
+    def _round(self, step: int, version: int, n: int, number: int) -> Batch:
+        state = {"step": step, "seed": self.seed, "round": number}
+        items = list(self.curriculum.draw(n, state))
+        if not items:
+            raise UserError(f"curriculum {type(self.curriculum).__name__} drew no item at step {step}; give it more items or another one")
+        with self.timer("generate"):
+            groups = self._think(items, step, number)
+        with self.timer("score"):
+            scored = score_groups(groups, self.rewards, self.shapers, self.policy, self.measurer)
+        return Batch(step=step, version=version, groups=scored)
+
+    def _think(self, drawn: list[Item], step: int, number: int) -> list[tuple[Item, list[Rollout]]]:
+        items = distinct(drawn)
+
+        async def gather() -> list[Rollout]:
+            engine = AsyncEngine(self.engine)
+            session = Session(engine, self.policy, self.sampling, self.seed, step, number, self.template_args)
+            return [rollout async for rollout in self.thinker.think(items, session)]
+
+        found: dict[str, list[Rollout]] = {item.id: [] for item in items}
+        for rollout in asyncio.run(gather()):
+            if rollout.item_id not in found:
+                raise UserError(f"thinker {type(self.thinker).__name__} yielded a rollout of unknown item {rollout.item_id!r}")
+            found[rollout.item_id].append(rollout)
+        return [(item, sorted(rollouts, key=lambda r: (r.index, r.agent))) for item, rollouts in zip(drawn, found.values())]
+
+
+def distinct(items: Sequence[Item]) -> list[Item]:
+    """Gives a second drawing of the same item an id of its own, `id#2`: a rollout names its item by id, and so do its random numbers."""
+    seen: dict[str, int] = {}
+    out = []
+    for item in items:
+        seen[item.id] = seen.get(item.id, 0) + 1
+        out.append(item if seen[item.id] == 1 else dataclasses.replace(item, id=f"{item.id}#{seen[item.id]}"))
+    return out
+
+
+def apply_filters(filters: Sequence[Any], groups: list[Group]) -> FilterResult:
+    """All filters together: kept is what every filter keeps; the largest wish for more groups counts."""
+    keep = [[not score.invalid for score in group.scores] for group in groups]
+    more, counts = 0, {}
+    for part in filters:
+        result = part(groups)
+        keep = [[a and b for a, b in zip(mine, theirs)] for mine, theirs in zip(keep, result.keep)]
+        more, counts = max(more, result.more), {**counts, **result.counts}
+    return FilterResult(keep=keep, more=more, counts=counts)
+
+
+def source_metrics(batch: Batch, rounds: int, verdict: FilterResult) -> dict[str, float]:
+    """TRL's names where TRL has one. Invalid rollouts are counted and left out of the statistics."""
+    pairs = [(rollout, score) for group in batch.groups for rollout, score in zip(group.rollouts, group.scores)]
+    valid = [(rollout, score) for rollout, score in pairs if not score.invalid]
+    lengths = [sum(len(turn.output_ids) for turn in rollout.turns) for rollout, _ in valid] or [0]
+    spreads = [group_std([score.reward for score in group.scores if not score.invalid]) for group in batch.groups]
+    rewards = [score.reward for _, score in valid]
+    metrics = {
+        "reward": mean(rewards),
+        "reward_std": mean(spreads),
+        "frac_reward_zero_std": mean([float(spread < 1e-12) for spread in spreads]),
+        "completions/mean_length": mean(lengths),
+        "completions/min_length": float(min(lengths)),
+        "completions/max_length": float(max(lengths)),
+        "completions/clipped_ratio": mean([float(rollout.truncated) for rollout, _ in valid]),
+        "rollouts/drawn": float(len(pairs)),
+        "rollouts/invalid": float(len(pairs) - len(valid)),
+        "rollouts/kept": float(sum(sum(flags) for flags in batch.keep)),
+        "rollouts/rounds": float(rounds),
+    }
+    successes = [score.success for _, score in valid if score.success is not None]
+    if successes:
+        metrics["success"] = mean(successes)
+    for name in sorted({name for _, score in valid for name in score.parts}):
+        metrics[f"rewards/{name}/mean"] = mean([score.parts[name] for _, score in valid if name in score.parts])
+    return metrics | {f"filter/{name}": float(count) for name, count in verdict.counts.items()}
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean; 0 for nothing."""
+    return sum(values) / len(values) if values else 0.0
+
+
+def group_std(values: Sequence[float]) -> float:
+    """Population standard deviation; 0 for fewer than two values."""
+    centre = mean(values)
+    return (sum((value - centre) ** 2 for value in values) / len(values)) ** 0.5 if len(values) > 1 else 0.0
