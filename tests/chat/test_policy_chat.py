@@ -159,7 +159,7 @@ def test_options_cancellation_and_refusals():
     with pytest.raises(ContextFull, match="the model's context 5"):
         asyncio.run(chat.complete([_ask("q")]))
     _, _, gemma = _make("gemma")
-    with pytest.raises(UserError, match="the chat template refuses the conversation: System role not supported"):
+    with pytest.raises(UserError, match="the chat template refuses the messages: System role not supported"):
         asyncio.run(gemma.complete([{"role": "system", "content": "s"}]))
     _, _, bare = _make(None)
     with pytest.raises(UserError, match="no chat template"):

@@ -86,7 +86,7 @@ def test_a_template_that_drops_earlier_thinking_splits_the_conversation(make_pol
     assert _shown(policy, off) == IM.format("q") + "<think>\n\n</think>\n\n«a<|im_end|>»"
 
 
-def test_tools_column_weights_and_a_conversation_that_the_assistant_opens(make_policy):
+def test_tools_column_weights_and_opening_messages(make_policy):
     policy = make_policy("thinking")
     tools = [{"type": "function", "function": {"name": "add"}}]
     (example,) = to_examples(load_rows([{"messages": TALK[:2], "tools": tools}]), policy)
@@ -95,8 +95,12 @@ def test_tools_column_weights_and_a_conversation_that_the_assistant_opens(make_p
     weighted = [ask("q1"), _say("a1", weight=0), ask("q2"), _say("a2")]
     (example,) = to_examples(load_rows([{"messages": weighted}]), chatml)
     assert _shown(chatml, example).count("«") == 1
-    (opened,) = to_examples(load_rows([{"messages": [_say("hi"), ask("q")]}]), chatml)
-    assert _shown(chatml, opened) == "<|im_start|>assistant\n«hi<|im_end|>»"
+    # nothing stands before an opening message, so nothing says which of its tokens the model would write
+    opening = to_examples(load_rows([{"messages": [_say("hi"), *TALK[:2]]}]), chatml)
+    assert _shown(chatml, opening[0]) == "<|im_start|>assistant\nhi<|im_end|>\n" + IM.format("q1") + "«a1<|im_end|>»"
+    assert opening.report.notes == {"rows with assistant messages that cannot be trained": 1}
+    with pytest.raises(UserError, match="does not tell the assistant's tokens apart"):
+        to_examples(load_rows([{"messages": [_say("hi")]}]), chatml)
 
 
 def test_an_end_is_added_where_the_template_writes_none(make_policy):

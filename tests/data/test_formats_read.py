@@ -6,8 +6,10 @@ import json
 import datasets
 import pytest
 
+from burnish.data.config import DataConfig
 from burnish.data.formats import detect, load_rows
 from burnish.data.split import hold_out
+from burnish.runs.config import load_config
 from burnish.runs.errors import UserError
 
 ROWS = [{"prompt": f"{i} + 1 =", "answer": str(i + 1), "extra": None if i else "x"} for i in range(4)]
@@ -123,3 +125,9 @@ def test_hold_out_is_disjoint_complete_and_seeded():
     assert held.number == hold_out(rows, 5, seed=3)[1].number != hold_out(rows, 5, seed=4)[1].number
     with pytest.raises(UserError, match="cannot hold out 20 of 20"):
         hold_out(rows, 20)
+
+
+def test_the_config_reads_like_the_function(tmp_path):
+    path = _jsonl(tmp_path / "a.jsonl", [{"q": "1", "a": 2}] * 3)
+    config = load_config(DataConfig, None, ["--path", str(path), "--columns.prompt", "Q {q}", "--limit", "2"])
+    assert list(config.load()) == [{"q": "1", "a": 2, "prompt": "Q 1"}] * 2

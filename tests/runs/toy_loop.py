@@ -53,7 +53,7 @@ class Part:
         assert state["last"] == np.float32(self.mean[0])
 
 
-def toy(folder: Path, resume: bool = False, pause: float = 0.0, **options: Any) -> tuple[Loop, LoopResult]:
+def toy(folder: Path | Run, resume: bool = False, pause: float = 0.0, **options: Any) -> tuple[Loop, LoopResult]:
     """Runs or resumes; the same arguments give the same bits."""
     torch.set_num_threads(1)
     seeds.seed_everything(3)
@@ -66,7 +66,8 @@ def toy(folder: Path, resume: bool = False, pause: float = 0.0, **options: Any) 
         "b": ParamGroup(b, sgd, schedule=torch.optim.lr_scheduler.CosineAnnealingLR(sgd, 10), average=0.5),
     }
     part = Part()
-    run = Run.create(folder, options.pop("config", CONFIG), "toy", resume=resume)
+    config = options.pop("config", CONFIG)
+    run = folder if isinstance(folder, Run) else Run.create(folder, config, "toy", resume=resume)
 
     def evaluate(step: int) -> dict[str, float]:
         noise = float(torch.randn(1))  # must not disturb the run

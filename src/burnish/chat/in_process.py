@@ -11,6 +11,7 @@ from burnish.chat.history import History
 from burnish.chat.messages import Message, check, check_tools
 from burnish.chat.model import Reply, Usage
 from burnish.chat.parse import THINKING, parse_reply
+from burnish.models import template
 from burnish.records import Sampling, Turn
 from burnish.runs.errors import UserError, did_you_mean
 from burnish.runs.seeds import seed_for
@@ -57,9 +58,9 @@ class PolicyChat:
         self._own: list[tuple[int, Turn]] = []
         tokenizer = policy.tokenizer
         self._history = History(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
-        template = str(getattr(tokenizer, "chat_template", "") or "")
+        source = str(getattr(tokenizer, "chat_template", "") or "")
         # Some templates read the thinking from `reasoning_content`, others split it off the content themselves.
-        self._joins_thinking = thinking is not None and "reasoning_content" not in template and thinking[1] in template
+        self._joins_thinking = thinking is not None and "reasoning_content" not in source and thinking[1] in source
 
     async def complete(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None, **options: Any
@@ -86,14 +87,8 @@ class PolicyChat:
 
     def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None) -> str:
         """The text of the conversation with the generation prompt, as the template writes it."""
-        tokenizer = self.policy.tokenizer
-        if not getattr(tokenizer, "chat_template", None):
-            raise UserError("the tokenizer has no chat template; set tokenizer.chat_template, or train on text prompts")
         shown = [self._join(message) for message in check(messages)]
-        try:
-            return tokenizer.apply_chat_template(shown, tools=tools, tokenize=False, add_generation_prompt=True, **self.template_args)
-        except Exception as error:  # a template may raise anything, its own raise_exception included
-            raise UserError(f"the chat template refuses the conversation: {error}") from None
+        return template.render_text(self.policy.tokenizer, shown, tools, **self.template_args)
 
     def _join(self, message: Message) -> Message:
         if (

@@ -1,82 +1,52 @@
-"""Which tokens of a rendered conversation the model itself would have written: found on token ids, never by searching text.
+"""Examples of a conversation in which only some of the assistant's messages carry loss.
 
-Each assistant message is rendered as the model would meet it: the history before it with the generation prompt, then the same history
-with the message. What comes after the shared beginning is the model's own, up to and including the token that ends its turn. Where the
-template renders a message's history differently later on (it drops earlier thinking), the conversation is split: the message is
-trained in the context in which it was written, and the rest goes on in an example of its own.
+`models.template.assistant_examples` finds the tokens of every assistant message; here those of the chosen ones are kept.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from burnish.runs.errors import UserError
+import numpy as np
 
-Render = Callable[[Sequence[Mapping[str, Any]], bool], list[int]]
+from burnish.models import template
 
-
-@dataclasses.dataclass
-class Piece:
-    """ids of one rendering; spans: [start, end) of what the model wrote; closed: the last span ends with an end-of-turn token."""
-
-    ids: list[int]
-    spans: list[tuple[int, int]]
-    closed: bool = True
+Masked = tuple[list[int], np.ndarray]
 
 
-def pieces(messages: Sequence[Mapping[str, Any]], targets: Collection[int], render: Render, end_ids: Collection[int]) -> list[Piece]:
-    """The renderings that hold all target messages (indices of assistant messages), each target once, in order.
+def assistants(messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Indices of the assistant's messages."""
+    return [index for index, message in enumerate(messages) if message["role"] == "assistant"]
 
-    render(messages, add_generation_prompt) -> ids. A piece's ids end with its last span. Raises UserError where the template renders the
-    history before a target differently once the target follows, so that nobody could say which tokens are whose.
+
+def chosen_examples(
+    tokenizer: Any, messages: Sequence[Mapping[str, Any]], targets: Collection[int], tools: Any, template_args: Mapping[str, Any]
+) -> tuple[list[Masked], int]:
+    """(examples (ids, mask [len(ids)]) that train each target message once, number of targets that cannot be trained).
+
+    targets: indices of assistant messages. A conversation whose template drops earlier thinking gives several examples.
+    Raises what `template.render` raises.
     """
-    known: dict[tuple[int, bool], list[int]] = {}
-
-    def beginning(count: int, generation: bool) -> list[int]:
-        """The first `count` messages rendered; each is asked for several times."""
-        if (count, generation) not in known:
-            known[count, generation] = render(messages[:count], generation)
-        return known[count, generation]
-
-    out: list[Piece] = []
+    if set(targets) == set(assistants(messages)):
+        examples, dropped = template.assistant_examples(tokenizer, messages, tools, **template_args)
+        return examples, len(dropped)
+    out: list[Masked] = []
+    lost = 0
     for index in sorted(targets):
-        full = beginning(index + 1, False)
-        if index == 0:
-            history, prompt = [], _header(messages[0], full, render)
-        else:
-            history, prompt = beginning(index, False), beginning(index, True)
-        span, closed = _span(index, full, history, prompt, end_ids)
-        last = out[-1] if out else None
-        if last is not None and span[0] >= len(last.ids) and full[: len(last.ids)] == last.ids:
-            out[-1] = Piece(full[: span[1]], [*last.spans, span], closed)
-        else:
-            out.append(Piece(full[: span[1]], [span], closed))
-    return out
+        found, dropped = template.assistant_examples(tokenizer, messages[: index + 1], tools, **template_args)
+        if index in dropped or not found:
+            lost += 1
+            continue
+        ids, mask = found[-1]
+        prompt = template.render(tokenizer, messages[:index], tools, add_generation_prompt=True, **template_args)
+        _add(out, ids, mask & (np.arange(len(ids)) >= len(prompt)))
+    return out, lost
 
 
-def _span(index: int, full: list[int], history: list[int], prompt: list[int], end_ids: Collection[int]) -> tuple[tuple[int, int], bool]:
-    """([start, end) of the message `index` in `full`, whether an end-of-turn token closes it)."""
-    start = _shared(prompt, full)
-    if start < _shared(history, prompt):
-        raise UserError(
-            f"the chat template renders the messages before messages[{index}] differently once it follows; its tokens cannot be told apart"
-        )
-    ends = [place for place in range(start, len(full)) if full[place] in end_ids]
-    end = ends[-1] + 1 if ends else len(full)
-    if end == start:
-        raise UserError(f"the chat template writes nothing for messages[{index}]")
-    return (start, end), bool(ends)
-
-
-def _header(message: Mapping[str, Any], full: list[int], render: Render) -> list[int]:
-    """What stands before the words of a reply that opens the conversation: what it shares with another reply in its place."""
-    other = "\x00" if message.get("content") != "\x00" else "\x01"
-    return full[: _shared(render([{**message, "content": other}], False), full)]
-
-
-def _shared(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    n = min(len(a), len(b))
-    return next((i for i in range(n) if a[i] != b[i]), n)
+def _add(out: list[Masked], ids: list[int], mask: np.ndarray) -> None:
+    """Appends the example, or lets it take the place of the one before, which it extends."""
+    if out and ids[: len(out[-1][0])] == out[-1][0]:
+        mask[: len(out[-1][0])] |= out[-1][1]
+        out.pop()
+    out.append((ids, mask))

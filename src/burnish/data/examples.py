@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from burnish.data.conversation import pieces
+from burnish.data.conversation import assistants, chosen_examples
 from burnish.data.rows import BadRows, Gate, Report, Rows
 from burnish.models import template
 from burnish.runs.errors import UserError, did_you_mean
@@ -84,7 +84,8 @@ def to_examples(
             gate.bad(where, str(error))
             continue
         if not any(example.n_loss_tokens for example in made):
-            gate.bad(where, "the row has no token to learn from (no assistant message, or none with weight)")
+            why = "the template does not tell the assistant's tokens apart" if maker.lost else "no assistant message, or none with weight"
+            gate.bad(where, f"the row has no token to learn from ({why})")
             continue
         fitting = [example for example in (_fit(one, limit, too_long, gate.report) for one in made) if example is not None]
         if not fitting:
@@ -95,6 +96,7 @@ def to_examples(
             )
             continue
         _note(gate.report, "conversations split", len(made) > 1)
+        _note(gate.report, "rows with assistant messages that cannot be trained", maker.lost > 0)
         _note(gate.report, "examples too long", len(made) > len(fitting))
         _note(gate.report, "rows with unknown tokens", any(maker.unknown in example.ids for example in fitting))
         gate.report.kept += 1
@@ -145,9 +147,11 @@ class _Maker:
         unknown = getattr(self.tokenizer, "unk_token_id", None)
         # GPT-2 and others name their end-of-sequence token as the unknown one.
         self.unknown = None if unknown in self.end_ids else unknown
+        self.lost = 0  # assistant messages of the row at hand whose tokens cannot be told apart
 
     def make(self, row: Mapping[str, Any], where: str) -> Iterator[Example]:
         """The examples of a row. Raises UserError where it cannot be rendered."""
+        self.lost = 0
         if self.format == "text":
             ids = self._ended(list(self.policy.encode(row["text"])))
             yield Example(ids, np.ones(len(ids), dtype=bool), where)
@@ -171,23 +175,19 @@ class _Maker:
     def _conversation(self, messages: Sequence[Mapping[str, Any]], first: int, tools: Any, where: str) -> Iterator[Example]:
         """first: index of the completion's first message."""
 
-        def render(some: Sequence[Mapping[str, Any]], generation: bool) -> list[int]:
-            return list(template.render(self.tokenizer, list(some), tools, add_generation_prompt=generation, **self.template_args))
-
         if self.loss_on == "all":
-            ids = self._ended(_trimmed(render(messages, False), self.end_ids))
+            ids = list(template.render(self.tokenizer, messages, tools, add_generation_prompt=False, **self.template_args))
+            ids = self._ended(_trimmed(ids, self.end_ids))
             yield Example(ids, np.ones(len(ids), dtype=bool), where)
             return
-        for piece in pieces(messages, self._targets(messages, first), render, self.end_ids):
-            mask = np.zeros(len(piece.ids), dtype=bool)
-            for start, end in piece.spans:
-                mask[start:end] = True
-            ids = piece.ids if piece.closed else [*piece.ids, self.end_ids[0]]
-            yield Example(ids, np.append(mask, [True] * (len(ids) - len(mask))), where)
+        found, self.lost = chosen_examples(self.tokenizer, messages, self._targets(messages, first), tools, self.template_args)
+        for ids, mask in found:
+            ended = self._ended(ids)
+            yield Example(ended, np.append(mask, [True] * (len(ended) - len(ids))), where)
 
     def _targets(self, messages: Sequence[Mapping[str, Any]], first: int) -> list[int]:
         """Indices of the messages that carry loss."""
-        found = [index for index, message in enumerate(messages) if message["role"] == "assistant" and message.get("weight", 1)]
+        found = [index for index in assistants(messages) if messages[index].get("weight", 1)]
         if self.loss_on == "assistant":
             return found
         return [index for index in found if index >= first] if first else found[-1:]

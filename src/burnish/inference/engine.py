@@ -1,32 +1,20 @@
-"""The session engine: prefill, fork, append, decode, merge, free, and the step that drives them all."""
+"""The session engine: rows of tokens that can be prefilled, forked, appended to, decoded and merged; `step()` is its core."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
-from burnish.inference import own_cache, prefill, stepping, weights_state
-from burnish.inference.cache import Block, Cache
-from burnish.inference.exactness import CHUNKS, Exactness, self_test
+from burnish.inference import own_cache, stepping, weights_state
 from burnish.inference.handle import Handle, TokenEvent
-from burnish.inference.merging import join_rows
-from burnish.inference.sampling import child_seed
-from burnish.inference.slots import Slots
-from burnish.inference.support import facts as facts_of
-from burnish.inference.support import unwrapped
-from burnish.inference.verify import choose_path
-from burnish.records import Sampling, StopReason, Turn
+from burnish.inference.rows import RowVerbs
+from burnish.records import StopReason, Turn
 from burnish.runs.errors import UserError
 
-DEFAULT_SLOTS = 64
-FIXED_SLOTS = 16  # where every step must have the same number of rows and the caller named none
 
-
-class Engine:
+class Engine(RowVerbs):
     """Decodes many rows of one causal language model at once.
 
     model: a Hugging Face causal LM, a PEFT-wrapped one, or any module with `make_cache()` (see `own_cache`). It is shared, not
@@ -40,204 +28,158 @@ class Engine:
     ("walker" or "modules"), `stats` (counts of steps and tokens), `capabilities`.
     """
 
-    capabilities = frozenset({"token_ids", "logprobs", "inject", "load_weights", "fork"})
+    # __init__: see setup.EngineSetup; prefill, fork, append, merge, free, cancel: see rows.RowVerbs.
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any = None,
-        eos_ids: Iterable[int] = (),
-        mode: str = "auto",
-        slots: int | None = None,
-        max_length: int | None = None,
-        version: int = 0,
-    ):
-        if mode not in ("auto", "exact", "fast"):
-            raise UserError(f"engine mode {mode!r} is unknown; known: auto, exact, fast")
-        if slots is not None and slots < 1:
-            raise UserError(f"engine slots={slots}; it must be at least 1")
-        self.model, self.tokenizer, self.version = model, tokenizer, version
-        self._core = unwrapped(model)
-        self.facts = facts_of(model, max_length)
-        self.max_length = self.facts.max_length
-        self.eos_ids = frozenset(eos_ids) or weights_state.eos_ids_of(self._core)
-        self.stats = {"steps": 0, "row_steps": 0, "sampled": 0, "prefilled": 0}
-        self._numbers = 0
-        self._threads = torch.get_num_threads()
-        model.eval()
-        self._slots_wanted = slots
-        self._own: own_cache.OwnCacheRunner | None = None
-        self._runner: prefill.Path | None = None
-        self.why = ""
-        if self.facts.own_cache:
-            self._set_up_own(mode)
-        else:
-            self._runner, self.why = choose_path(model, self.facts)
-            self._set_up(mode)
-        self._print = weights_state.fingerprint(model)
+    def start(self, handles: Sequence[Handle], max_new_tokens: int | None = None) -> None:
+        """Make paused rows live: from the next step on each gets a token a step (as slots allow, in this order) until its turn ends.
 
-    # -- set-up --------------------------------------------------------------------------------------------------------
-
-    def _set_up_own(self, mode: str) -> None:
-        self.mode = "exact" if mode == "exact" else "fast"
-        self.why = "" if mode == "exact" else f"{self.facts.name} brings its own cache"
-        self._own = own_cache.OwnCacheRunner(self._core, self.facts, exact=mode == "exact")
-        limit = self._slots_wanted or DEFAULT_SLOTS
-        self._exactness = Exactness((limit,), CHUNKS[0], prefill.FAST)
-        self._make_slots(limit)
-
-    def _set_up(self, mode: str) -> None:
-        limit = self._slots_wanted or DEFAULT_SLOTS
-        exactness = None
-        if mode == "exact" or (mode == "auto" and self.facts.device.type == "cpu"):
-            with self._guard():
-                exactness = self_test(self._path, self.facts, limit)
-                if exactness.ladder and len(exactness.ladder) == 1 and self._slots_wanted is None:
-                    limit = FIXED_SLOTS
-                    exactness = self_test(self._path, self.facts, limit)
-            if mode == "exact" and not exactness.ladder:
-                raise UserError(f"exact mode is not possible here: {exactness.why}; use mode: fast")
-            if not exactness.ladder:
-                self.why = exactness.why
-        elif mode == "auto":
-            self.why = f"the model is on {self.facts.device.type}, where the default is fast"
-        self.mode = "exact" if exactness is not None and exactness.ladder else "fast"
-        if exactness is None or not exactness.ladder:
-            exactness = Exactness(tuple(range(1, limit + 1)), 1 << 30, prefill.FAST)
-        self._exactness = exactness
-        self._make_slots(limit)
-
-    def _make_slots(self, limit: int) -> None:
-        dtype = torch.float64 if self.facts.dtype == torch.float64 else torch.float32
-        self._slots = Slots(Cache(self.facts.device), limit, self._exactness.ladder, dtype, self.facts.device)
-
-    @property
-    def path(self) -> str:
-        """How the model is run: "walker", "modules", or "own cache"."""
-        return "own cache" if self._runner is None else self._runner.name
-
-    @property
-    def _path(self) -> prefill.Path:
-        assert self._runner is not None
-        return self._runner
-
-    def _guard(self) -> contextlib.AbstractContextManager[Any]:
-        # Modules may keep what they compute (rotary tables); inference tensors kept there would break the learner's backward.
-        return torch.inference_mode() if self.path == "walker" else torch.no_grad()
-
-    # -- rows ----------------------------------------------------------------------------------------------------------
-
-    def prefill(
-        self,
-        ids: Sequence[int] | None = None,
-        *,
-        embeds: torch.Tensor | None = None,
-        sampling: Sampling | None = None,
-        seed: int = 0,
-        max_new_tokens: int | None = None,
-        agent: str = "policy",
-        extras: dict[str, Any] | None = None,
-        replay: dict[str, np.ndarray] | None = None,
-    ) -> Handle:
-        """A paused row with this context. The pass itself runs when something needs it, packed with others that wait.
-
-        embeds: [n, d] input embeddings in place of the ids' own; ids then only name the context (None: zeros).
-        Raises UserError for an empty or too long prompt or an id outside the vocabulary.
+        max_new_tokens: most tokens this start may sample (None: the handle's own; None there: up to max_length).
         """
-        if embeds is not None:
-            ids = [0] * len(embeds) if ids is None else ids
-            if embeds.dim() != 2 or len(embeds) != len(ids):
-                raise UserError(f"prefill: embeds has shape {tuple(embeds.shape)}; {len(ids)} tokens need [{len(ids)}, width]")
-            if self._own is not None:
-                raise UserError(f"{self.facts.name} brings its own cache; the engine feeds it ids, not embeds")
-        row = [int(token) for token in ids or ()]
-        if not row:
-            raise UserError("prefill: the prompt is empty; give at least one token id")
-        self._check_ids(row, "prompt")
-        if len(row) > self.max_length:
-            raise UserError(f"the prompt has {len(row)} tokens; {self.facts.name} takes {self.max_length}: shorten it or raise max_length")
-        handle = self._new(row, sampling or Sampling(), seed, agent, max_new_tokens, extras or {}, replay or {})
-        handle.embeds = None if embeds is None else embeds.detach().to(self.facts.device, self.facts.dtype)
-        return handle
-
-    def _new(self, ids: list[int], sampling: Sampling, seed: int, agent: str, budget: int | None, extras: dict, replay: dict) -> Handle:
-        if sampling.stop and self.tokenizer is None:
-            raise UserError("sampling.stop needs the engine to have a tokenizer; give one, or use stop_ids")
-        self._check_ids(sampling.bans, "sampling.bans")
-        self._numbers += 1
-        handle = Handle(self._numbers, ids, sampling, seed, agent, budget, extras, replay)
-        handle.scored_from = handle.boundary = len(ids)
-        handle.ends = self.eos_ids | frozenset(sampling.stop_ids)
-        handle.double = self.facts.dtype == torch.float64
-        handle.settle = self._settle
-        return handle
-
-    def fork(self, handle: Handle, n: int, seeds: Sequence[int] | None = None) -> list[Handle]:
-        """n paused copies of a row. They share its keys and values until each gets a slot. seeds: one each (None: derived)."""
-        self._check_open(handle)
-        if seeds is not None and len(seeds) != n:
-            raise UserError(f"fork: {len(seeds)} seeds for {n} forks")
-        self._settle(handle)
-        block = handle.block if handle.slot is None else self._slots.cache.select(handle.slot) if self._own is None else None
-        out = []
-        for i in range(n):
-            self._numbers += 1
-            copy = handle.copy(self._numbers, child_seed(handle.seed, handle.forks + i) if seeds is None else seeds[i])
-            copy.block = block
-            copy.own_cache = handle.own_cache.fork() if handle.own_cache is not None else None
-            out.append(copy)
-        handle.forks += n
-        return out
-
-    def append(self, handle: Handle, ids: Sequence[int]) -> None:
-        """Force tokens onto a row (a tool's output, a template's tokens). They become output of the current turn, marked injected,
-        and get log-probs from the pass that prefills them. A live row leaves its slot for that pass and comes back first.
-        """
-        self._check_open(handle)
-        ids = [int(token) for token in ids]
-        self._check_ids(ids, "appended tokens")
-        if len(handle.ids) + len(ids) + max(handle.offset, 0) > self.max_length:
-            raise UserError(f"appending {len(ids)} tokens to {len(handle.ids)} exceeds the {self.max_length} tokens that {self.facts.name} takes")
-        if not ids:
-            return
-        start, logits = len(handle.ids), handle.logits if not handle.unfed else None
-        for token in ids:
-            handle.record(token, float("nan"), float("nan"), True, self.version)
-        if logits is not None:
-            with self._guard():
-                prefill.score_forced(logits[None], [(handle, start)])
-        handle.logits, handle.unscored = None, True
-        if handle.slot is not None:
-            self._slots.vacate(handle.slot)
-        if handle.running:
-            handle.limit += len(ids)
-            if handle.state == "live":
-                handle.state = "waiting"
-                self._slots.queue.appendleft(handle)
-
-    def merge(self, handles: Sequence[Handle], layout: Sequence[tuple[Handle, int, int]] | None = None, position: int | None = None) -> Handle:
-        """One row made of parts of others: layout lists (handle, start, end) token ranges; None: each handle whole, in order.
-
-        Keys and values are joined as they are: every token keeps the position it was computed at and has attended only to its own
-        path; nothing is recomputed. position: where the next token stands (None: after the highest). Append before decoding: no
-        logits exist for the merged row. Its settings come from the first handle. Turn.replay holds `positions` and `segments`.
-        """
-        parts = [(h, 0, len(h.ids)) for h in handles] if layout is None else list(layout)
-        if self._own is not None:
-            raise UserError(f"{self.facts.name} brings its own cache; the engine cannot merge its rows")
-        for handle, start, end in parts:
+        self._prepare()
+        for handle in handles:
             self._check_open(handle)
-            if not 0 <= start < end <= len(handle.ids):
-                raise UserError(f"merge: tokens {start} to {end} of a row of {len(handle.ids)}")
-        with self._guard():
-            blocks = [self._block(handle, end).select(start, end) for handle, start, end in parts]
-            return join_rows(self, parts, blocks, position)
+            if handle.running:
+                raise ValueError(f"handle {handle.number} is decoding already")
+            if handle.merged is not None and handle.logits is None and handle.fed == len(handle.ids):
+                raise UserError("a merged row has no next-token logits; append at least one token before decoding it")
+            budget = handle.max_new_tokens if max_new_tokens is None else max_new_tokens
+            room = self.max_length - max(handle.offset, 0)
+            handle.limit = room if budget is None else min(room, len(handle.ids) + budget)
+            handle.run_start = len(handle.ids)
+            handle.stop = None
+            if handle.limit <= len(handle.ids):
+                handle.stop = StopReason.LENGTH
+                continue
+            handle.state = "waiting"
+            self._slots.queue.append(handle)
 
-    def _block(self, handle: Handle, end: int) -> Block:
-        if handle.fed < end or handle.unscored:
-            if handle.slot is not None:
-                self._slots.vacate(handle.slot)
-            self._feed([handle])
-        block = handle.block if handle.slot is None else self._slots.cache.select(handle.slot)
-        assert block is not None
-        return block
+    def pause(self, handle: Handle) -> None:
+        """Stop decoding a row for now; its turn may go on with `start` or `decode`."""
+        if handle.state == "waiting":
+            self._slots.queue.remove(handle)
+        if handle.running:
+            handle.state = "paused"
+            self._slots.changed()
+
+    @property
+    def busy(self) -> bool:
+        """True while any handle waits or is live."""
+        return bool(self._slots.queue) or bool(self._slots.live)
+
+    @property
+    def paused_slots(self) -> int:
+        """Slots held by paused rows (they give way as soon as a slot is wanted)."""
+        return sum(handle is not None and handle.state == "paused" for handle in self._slots.handles)
+
+    @property
+    def slots(self) -> int:
+        """Most rows decoded at once."""
+        return self._slots.limit
+
+    def step(self) -> list[TokenEvent]:
+        """One token for every live row; rows that wait are prefilled and admitted first. [] when nothing is live."""
+        slots = self._slots
+        self._admit()
+        if not slots.live:
+            return []
+        with self._guard():
+            logits = self._own_logits() if self._own is not None else self._slot_logits()
+            events = stepping.sample_step(slots, logits, self.eos_ids, self.tokenizer, self.version)
+        self.stats["steps"] += 1
+        self.stats["row_steps"] += logits.shape[0]
+        self.stats["sampled"] += len(events)
+        return events
+
+    def decode(
+        self, handles: Sequence[Handle], until: Callable[[Handle], bool] | None = None, max_new_tokens: int | None = None
+    ) -> list[Turn]:
+        """Decode these rows until each has stopped; returns their turns, in order. Other live rows go on meanwhile.
+
+        until: asked after each of a row's tokens; True ends its turn with "stop". A row may be decoded again afterwards: the turn
+        then goes on, unless `handle.new_turn()` was called, which makes everything so far the next turn's context.
+        """
+        self.start(handles, max_new_tokens)
+        mine = set(map(id, handles))
+        while any(handle.running for handle in handles):
+            for event in self.step():
+                if until is not None and event.stop is None and id(event.handle) in mine and until(event.handle):
+                    stepping.end_turn(self._slots, event.handle, StopReason.STOP)
+        return [handle.turn() for handle in handles]
+
+    # -- weights -------------------------------------------------------------------------------------------------------
+
+    def load_weights(self, state: Mapping[str, torch.Tensor], version: int) -> None:
+        """Copy a state dict into the model and go on with it as `version`. Rows keep the keys and values they have: tokens drawn
+        from now on carry the new version. Raises UserError where a name is unknown, missing or of another shape.
+        """
+        weights_state.load(self._core, state)
+        self.refresh(version)
+
+    def refresh(self, version: int) -> None:
+        """The model's weights have changed in place (it is shared with the learner): use them, as `version`."""
+        self.version = version
+        if self._runner is not None:
+            with self._guard():
+                self._runner.refresh()
+        self._print = weights_state.fingerprint(self.model)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """Before decoding starts: eval mode, fused weights up to date, the self-test valid for the present thread count."""
+        if self.model.training:
+            self.model.eval()
+        if weights_state.fingerprint(self.model) != self._print:
+            self.refresh(self.version)
+        if self._own is None and torch.get_num_threads() != self._threads and not self.busy:
+            for slot, handle in enumerate(self._slots.handles):
+                if handle is not None:
+                    self._slots.vacate(slot)
+            self._set_up()
+
+    def _admit(self) -> None:
+        """Move rows from the queue into slots, in order, running the prefill passes they wait for."""
+        slots = self._slots
+        if not slots.queue:
+            return
+        for handle in [h for h in slots.queue if h.slot is not None]:
+            slots.activate(handle)
+        waiting = [h for h in slots.queue if h.slot is None]
+        places = slots.places()[: len(waiting)] if waiting else []
+        coming = waiting[: len(places)]
+        self._feed([h for h in coming if stepping.must_feed(h)])
+        with self._guard():
+            for handle, slot in zip(coming, places):
+                slots.admit(handle, slot)
+                slots.activate(handle)
+        slots.queue.clear()
+        slots.queue.extend(waiting[len(places) :])
+
+    def _slot_logits(self) -> torch.Tensor:
+        """Logits [n, V] of the first n slots; one pass, or one for each batch key where the model has keys."""
+        n = self._slots.row_count()
+        groups: dict[Any, list[tuple[int, Handle]]] = {}
+        for slot, handle in self._slots.live:
+            if handle.unfed:
+                groups.setdefault(own_cache.batch_key(self._core, handle), []).append((slot, handle))
+        logits: torch.Tensor | None = None
+        for key, members in groups.items():
+            own_cache.begin_batch(self._core, key)
+            got = stepping.decode_pass(self._slots, members, n, self._path, self.mode == "exact", self._exactness.chunk)
+            if logits is None:
+                logits = got
+            else:
+                rows = [slot for slot, _ in members]
+                logits[rows] = got[rows]
+        return stepping.with_fresh(self._slots, logits, n)
+
+    def _own_logits(self) -> torch.Tensor:
+        assert self._own is not None
+        fed = [(slot, handle) for slot, handle in self._slots.live if handle.unfed]
+        rows = self._own.step([handle for _, handle in fed])
+        logits = None
+        if rows:
+            logits = rows[0].new_zeros(self._slots.ladder[-1], rows[0].shape[0])
+            for (slot, _), row in zip(fed, rows):
+                logits[slot] = row
+        return stepping.with_fresh(self._slots, logits, self._slots.ladder[-1])

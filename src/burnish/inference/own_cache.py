@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from burnish.inference.handle import Handle
+from burnish.inference.prefill import score_forced
 from burnish.inference.support import Facts
 
 
@@ -49,13 +50,17 @@ class OwnCacheRunner:
         """The batch key of a handle."""
         return batch_key(self.model, handle)
 
-    def feed(self, handle: Handle) -> torch.Tensor:
-        """Feed a handle's unfed tokens alone; returns the logits [T, V] after each of them."""
+    def feed_scored(self, handle: Handle) -> int:
+        """Feed a handle's unfed tokens alone, score the forced ones, keep the next token's logits; returns how many were fed."""
         if handle.own_cache is None:
             handle.own_cache = self.model.make_cache()
-        logits = self._forward(handle.own_cache, [handle.ids[handle.fed :]], [handle.fed + handle.offset], self.key(handle))[0]
-        handle.fed = len(handle.ids)
-        return logits
+        start, end = handle.fed, len(handle.ids)
+        logits = self._forward(handle.own_cache, [handle.ids[start:]], [start + handle.offset], self.key(handle))[0]
+        forced = [i for i in range(max(start + 1, handle.scored_from), end) if handle.injected[i - handle.scored_from]]
+        if forced:
+            score_forced(logits[[i - 1 - start for i in forced]], [(handle, i) for i in forced])
+        handle.fed, handle.logits, handle.unscored = end, logits[-1].clone(), False
+        return end - start
 
     def step(self, handles: Sequence[Handle]) -> list[torch.Tensor]:
         """Logits [V] after the one unfed token of each handle, rows with one key sharing a pass."""

@@ -50,8 +50,8 @@ class Slots:
     def admit(self, handle: Handle, slot: int) -> None:
         """Put a fed handle into a slot."""
         self.vacate(slot)
-        assert handle.block is not None
-        self.cache.insert(slot, handle.block)
+        if handle.block is not None:
+            self.cache.insert(slot, handle.block)
         handle.block, handle.slot = None, slot
         self.handles[slot] = handle
         self.changed()

@@ -1,8 +1,9 @@
-"""One step: admit what waits, run the model on one token of every live row, draw, and record."""
+"""The parts of one step: run the model on one token of every live row, draw, and record."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,30 +11,11 @@ import torch
 
 from burnish.inference.attention import DecodePlan
 from burnish.inference.handle import Handle, TokenEvent
-from burnish.inference.prefill import Packing, Path, feed
+from burnish.inference.prefill import Path
 from burnish.inference.sampling import draw
 from burnish.inference.slots import Slots
 from burnish.inference.stopping import stop_reason
-from burnish.inference.support import Facts
 from burnish.records import StopReason
-
-
-def admit_waiting(slots: Slots, path: Path, facts: Facts, packing: Packing) -> int:
-    """Move handles from the queue into slots, in order, prefilling those with unfed tokens. Returns the tokens fed."""
-    slots.queue = type(slots.queue)(h for h in slots.queue if h.state == "waiting")
-    if not slots.queue:
-        return 0
-    resident = [h for h in slots.queue if h.slot is not None]
-    for handle in resident:
-        slots.activate(handle)
-    places = slots.places()
-    coming = [h for h in slots.queue if h.slot is None][: len(places)]
-    fed = feed([h for h in coming if must_feed(h)], path, facts, packing)
-    for handle, slot in zip(coming, places):
-        slots.admit(handle, slot)
-        slots.activate(handle)
-    slots.queue = type(slots.queue)(h for h in slots.queue if h.state == "waiting")
-    return fed
 
 
 def must_feed(handle: Handle) -> bool:
@@ -45,28 +27,30 @@ def must_feed(handle: Handle) -> bool:
     return not sampled or handle.fed == 0
 
 
-def decode_logits(slots: Slots, path: Path, facts: Facts, exact: bool, chunk: int) -> torch.Tensor:
-    """Logits [n, V] of the next token of the first n slots, one row each; rows that are not live hold anything."""
-    n = slots.row_count()
-    live = slots.live
-    feeding = [(slot, h) for slot, h in live if h.unfed]
+def decode_pass(slots: Slots, members: Sequence[tuple[int, Handle]], n: int, path: Path, exact: bool, chunk: int) -> torch.Tensor:
+    """Run the model on one token of each of the first n slots; advance `members`, the (slot, handle) pairs whose token is real.
+
+    Returns logits [n, V]; rows of others hold anything. Those others write behind their row's end, where their own next token
+    will overwrite it.
+    """
     cache = slots.cache
-    logits: torch.Tensor | None = None
-    if feeding:
-        cache.reserve(n, int(cache.lengths[:n].max()) + 1)
-        positions = torch.from_numpy(slots.positions[:n].copy()).to(facts.device)
-        plan = DecodePlan(cache, n, positions, exact, chunk)
-        logits = path.logits(torch.from_numpy(slots.tokens[:n].copy()).to(facts.device), positions, plan, None, decode=True)
-        for slot, handle in feeding:
-            handle.fed += 1
-            cache.lengths[slot] += 1
-            slots.positions[slot] += 1
-    fresh = [(slot, h) for slot, h in live if h.logits is not None]
-    if fresh:
-        first = fresh[0][1].logits
-        assert first is not None
-        logits = first.new_zeros(n, first.shape[0]) if logits is None else logits
-        for slot, handle in fresh:
+    cache.reserve(n, int(cache.lengths[:n].max()) + 1)
+    positions = torch.from_numpy(slots.positions[:n].copy()).to(cache.device)
+    plan = DecodePlan(cache, n, positions, exact, chunk)
+    logits = path.logits(torch.from_numpy(slots.tokens[:n].copy()).to(cache.device), positions, plan, None, decode=True)
+    for slot, handle in members:
+        handle.fed += 1
+        cache.lengths[slot] += 1
+        slots.positions[slot] += 1
+    return logits
+
+
+def with_fresh(slots: Slots, logits: torch.Tensor | None, n: int) -> torch.Tensor:
+    """The same logits, with those of rows that come straight from a prefill pass put in their place."""
+    for slot, handle in slots.live:
+        if handle.logits is not None:
+            if logits is None:
+                logits = handle.logits.new_zeros(n, handle.logits.shape[0])
             logits[slot] = handle.logits
             handle.logits = None
     assert logits is not None

@@ -86,7 +86,8 @@ def _check_config(name: str, config: Any) -> None:
         raise UserError(f"{name} ({kind}) is an encoder-decoder model; the engine serves decoder-only models")
     if text is not config:
         raise UserError(f"{name} ({kind}) is a multimodal model; the engine serves text-only causal models")
-    if kind in _OTHER_POSITIONS or getattr(config, "alibi", False) or getattr(config, "position_embedding_type", "absolute") not in ("absolute", None):
+    relative = getattr(config, "position_embedding_type", "absolute") not in ("absolute", None)
+    if kind in _OTHER_POSITIONS or getattr(config, "alibi", False) or relative:
         raise UserError(f"{name} ({kind}) encodes positions in a way the engine does not read (ALiBi or relative); use another model type")
     if any(part in kind for part in _OTHER_STATE) or getattr(config, "ssm_cfg", None):
         raise UserError(f"{name} ({kind}) keeps a recurrent state; the engine serves attention models, or models that bring make_cache()")

@@ -33,7 +33,8 @@ def choose_path(model: Any, facts: Facts) -> tuple[Path, str]:
         tolerance = _TOLERANCE.get(facts.dtype, 0.2)
         if not gap <= tolerance:
             raise UserError(
-                f"{facts.name} cannot be served: through the engine's cache its logits differ from its own forward pass by {gap:.1e} of their spread"
+                f"{facts.name} cannot be served: through the engine's cache its logits differ from its own forward pass "
+                f"by {gap:.1e} of their spread"
             )
         walker, why = walker_for(model, facts)
         if walker is not None:

@@ -152,7 +152,8 @@ class WalkerPath:
             qk = F.rms_norm(qk, (w.dim,), None, layer.qk_eps) * layer.qk_weight
         if turn is not None:
             qk = (qk * turn[0]).addcmul_(torch.roll(qk, w.dim // 2, -1), turn[1])
-        attended = plan.attend(index, qk[:, : w.heads], qk[:, w.heads :], projected[:, both:], w.scaling[index], w.softcap, self._windows[index])
+        q, k, v = qk[:, : w.heads], qk[:, w.heads :], projected[:, both:]
+        attended = plan.attend(index, q, k, v, w.scaling[index], w.softcap, self._windows[index])
         attended = attended.reshape(x.shape[0], w.heads * w.dim)
         x = layer.out.onto(x, attended) if layer.norm_attended is None else x + layer.norm_attended(layer.out(attended))
         wide = layer.up(layer.norm_mlp(x))

@@ -46,7 +46,7 @@ class Head:
     @property
     def module(self) -> nn.Module:
         """The output layer as it stands now (a PEFT copy of it where one is active)."""
-        module = _output_layer(self.owner)
+        module: Any = _output_layer(self.owner)
         copies = getattr(module, "modules_to_save", None)
         if copies is None:
             return module
@@ -69,18 +69,17 @@ class Head:
     @property
     def vocab_size(self) -> int:
         """V: width of the logits."""
-        module = self.module
-        weight = getattr(getattr(module, "base_layer", module), "weight", None)
+        module: Any = self.module
         features = getattr(module, "out_features", None)
-        return int(features if features is not None else weight.shape[0])  # type: ignore[union-attr]
+        return int(features if features is not None else getattr(module, "base_layer", module).weight.shape[0])
 
     @property
     def dtype(self) -> torch.dtype:
         """In which the linear map runs."""
-        module = self.module
-        dtype = getattr(module, "base_layer", module).weight.dtype  # type: ignore[union-attr]
-        dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()  # type: ignore[union-attr, operator]
-        return torch.promote_types(dtype, torch.float32) if self.fp32 else dtype  # type: ignore[arg-type]
+        module: Any = self.module
+        dtype: torch.dtype = getattr(module, "base_layer", module).weight.dtype
+        dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()  # quantised layers store integers
+        return torch.promote_types(dtype, torch.float32) if self.fp32 else dtype
 
     def linear(self, hidden: Tensor) -> Tensor:
         """hidden [..., d] -> [..., V] before scale and soft-cap, in the head's dtype."""
@@ -141,7 +140,7 @@ def backbone_of(model: nn.Module) -> nn.Module:
 
     Raises UserError where the model has none that can be told.
     """
-    inner = base_of(model)
+    inner: Any = base_of(model)
     decoder = inner.get_decoder() if hasattr(inner, "get_decoder") else None
     if decoder is None or decoder is inner:
         decoder = getattr(inner, getattr(inner, "base_model_prefix", "") or "model", None)
@@ -150,8 +149,8 @@ def backbone_of(model: nn.Module) -> nn.Module:
     return decoder
 
 
-def _output_layer(model: nn.Module) -> nn.Module:
-    layer = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+def _output_layer(model: Any) -> nn.Module:
+    layer: Any = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if not isinstance(layer, nn.Module):
         raise UserError(f"{_name(model)}: no output layer found; burnish needs a causal language model with a vocabulary head")
     return layer

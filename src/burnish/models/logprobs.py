@@ -153,7 +153,9 @@ def _plan(
             raise ValueError("token_values: a temperature is negative")
         per_token = torch.where(per_token == 0, torch.ones_like(per_token), per_token)
     plain = head.plain
-    parameters = [p for p in head.module.parameters() if p.requires_grad] if plain is None else [p for p in plain if p is not None]
+    parameters: list[Tensor] = (
+        [p for p in head.module.parameters() if p.requires_grad] if plain is None else [p for p in plain if p is not None]
+    )
     tokens = chunk_size(len(targets), head.vocab_size, chunk, hidden.device.type == "cpu")
     return Plan(head, targets, wanted, terms, extras, per_token, tokens, dtype, parameters)
 

@@ -69,7 +69,7 @@ class Need:
         """Under which the result is found: `name`, or "model.what" ("policy.logp"), with "@context" where there is one."""
         if self.name is not None:
             return self.name
-        what = self.what if isinstance(self.what, str) else _name_of(getattr(self.what, "fn", self.what))
+        what = self.what if isinstance(self.what, str) else _name_of(self.what.fn if isinstance(self.what, Term | Reduce) else self.what)
         return f"{self.model}.{what}" + (f"@{_name_of(self.context)}" if self.context is not None else "")
 
 

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from burnish.models.lora import LoraSettings
+from burnish.data.config import DataConfig
+from burnish.models.lora import LoraConfig
 from burnish.records import Sampling
 from burnish.runs.config import Config
 from burnish.sft.config import SFTConfig
@@ -21,23 +22,10 @@ class ModelConfig(Config):
     path: str = Field("", description="local folder, hub id or adapter folder")
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = Field("float32", description="dtype of weights and activations")
     adapter: str | None = Field(None, description="PEFT adapter folder to continue from")
-    lora: LoraSettings | None = Field(None, description="train a LoRA adapter instead of all weights")
+    lora: LoraConfig | None = Field(None, description="train a LoRA adapter instead of all weights")
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass")
     trust_remote_code: bool = Field(False, description="run code that comes with the model (leave off)")
     template_args: dict[str, Any] = Field(default_factory=dict, description="handed to the chat template, e.g. {enable_thinking: false}")
-
-
-class DataConfig(Config):
-    """Which rows, and which columns mean what."""
-
-    path: str = Field("", description="JSONL, JSON, Parquet or CSV file, saved dataset folder, or hub id")
-    split: str | None = Field(None, description="split of a hub data set")
-    columns: dict[str, str] = Field(default_factory=dict, description="our column name -> the file's, e.g. {prompt: question}")
-    system: str | None = Field(None, description="system message put before every prompt (chat prompts only)")
-    bad_rows: Literal["refuse", "skip"] = Field("refuse", description="what happens to a row that cannot be used; skipped rows are counted")
-    hold_out: int = Field(0, ge=0, description="rows set aside for evaluation, drawn by seed")
-    eval_path: str | None = Field(None, description="a file of its own for evaluation, instead of hold_out")
-    max_prompt_tokens: int | None = Field(None, description="longer prompts count as bad rows")
 
 
 class SamplingConfig(Config):
@@ -55,15 +43,18 @@ class SamplingConfig(Config):
 
 
 class EvalConfig(Config):
-    """Held-out evaluation while training."""
+    """Held-out evaluation of RL runs; SFT runs measure their held-out loss (see `sft`)."""
 
-    steps: int = Field(0, ge=0, description="evaluate every so many steps; 0: only at the start and the end")
+    steps: int | None = Field(None, ge=1, description="evaluate every so many steps, and before the first; unset: never")
+    rows: int = Field(0, ge=0, description="rows of the training file set aside for evaluation, drawn by seed")
+    path: str | None = Field(None, description="a file of its own for evaluation, instead of rows; read like data.path")
+    limit: int | None = Field(None, ge=1, description="evaluate on the first so many held-out rows only")
     samples: int = Field(1, ge=1, description="completions for each prompt")
     temperature: float = Field(1.0, ge=0, description="0 is greedy")
-    metric: str = Field("eval/success", description="the metric that says which checkpoint is best")
+    metric_for_best: str | None = Field("eval/success", description="the best checkpoint has the best value of this metric")
     greater_is_better: bool = Field(True, description="False where a lower metric is better")
-    patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a better metric")
-    baselines: dict[str, str] = Field(default_factory=dict, description="name -> model folder whose success is drawn as a line in the plot")
+    patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a new best")
+    baselines: dict[str, str] = Field({}, description="name -> model folder, evaluated once and drawn as a line in the plot")
 
 
 class RLConfig(Config):
@@ -96,6 +87,8 @@ class RLConfig(Config):
     engine_mode: Literal["auto", "exact", "fast"] = Field("auto", description="exact: a token's bits do not depend on its neighbours")
     slots: int | None = Field(None, ge=1, description="rows the engine decodes at once; unset: chosen by the batch")
     max_rounds: int = Field(4, ge=1, description="how often filters may ask for more groups in one step")
+    save_steps: int | None = Field(50, ge=1, description="checkpoint every so many steps (always at the end)")
+    save_total_limit: int | None = Field(3, ge=1, description="newest checkpoints kept; the best one stays too; unset: all")
     keep_rollouts: int = Field(1, ge=0, description="write every n-th step's rollouts to the run folder; 0: none")
 
 
@@ -104,14 +97,13 @@ class TrainConfig(Config):
 
     stage: Literal["sft", "rl"] = Field("rl", description="supervised fine-tuning or reinforcement learning")
     output: str = Field("", description="run folder")
-    seed: int = Field(0, description="everything random follows from it")
+    seed: int = Field(0, ge=0, description="everything random follows from it")
     threads: int | None = Field(None, ge=1, description="CPU threads; unset: chosen by the model's size")
     model: ModelConfig = Field(default_factory=ModelConfig)  # type: ignore[arg-type]
-    data: DataConfig = Field(default_factory=DataConfig)  # type: ignore[arg-type]
-    sampling: SamplingConfig = Field(default_factory=SamplingConfig)  # type: ignore[arg-type]
+    data: DataConfig | None = Field(None, description="where the rows are and what their columns mean")
+    max_prompt_tokens: int | None = Field(None, ge=1, description="longest prompt; longer ones are bad rows")
     eval: EvalConfig = Field(default_factory=EvalConfig)  # type: ignore[arg-type]
     sft: SFTConfig = Field(default_factory=SFTConfig)  # type: ignore[arg-type]
     rl: RLConfig = Field(default_factory=RLConfig)  # type: ignore[arg-type]
-    save_steps: int = Field(50, ge=1, description="checkpoint every so many steps")
-    save_total_limit: int | None = Field(3, ge=1, description="newest checkpoints kept; the best one stays too; unset: all")
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)  # type: ignore[arg-type]
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field((), description="metrics.jsonl is always written")

@@ -101,7 +101,9 @@ def _header(run: RunFiles, name: str, base: str | None, adapter: bool) -> dict[s
 def _model_index(run: RunFiles, name: str) -> list[dict[str, Any]] | None:
     data = str(run.setting("data.eval_path") or run.setting("data.path") or "")
     measured = {"success": run.last("eval/success"), "loss": run.last("eval/loss")}
-    metrics = [{"type": kind, "value": round(value, 6), "name": f"held-out {kind}"} for kind, value in measured.items() if value is not None]
+    metrics = [
+        {"type": kind, "value": round(value, 6), "name": f"held-out {kind}"} for kind, value in measured.items() if value is not None
+    ]
     if not metrics or not data:
         return None
     dataset = {"name": Path(data).name, "type": hub_id(data, run.path) or Path(data).name}
@@ -117,7 +119,9 @@ def _facts(run: RunFiles, base: str | None, parents: list[RunFiles], facts: Mapp
     rank = run.setting("model.lora.r", run.setting("model.lora.rank"))
     lines["Trained weights"] = (f"LoRA adapter, rank {rank}" if rank else "LoRA adapter") if run.setting("model.lora") else None
     lines |= facts
-    return "".join(f"- {label}: {_inline(cell)}\n" for label, value in lines.items() if value is not None and (cell := tables.cell(label, value)))
+    return "".join(
+        f"- {label}: {_inline(cell)}\n" for label, value in lines.items() if value is not None and (cell := tables.cell(label, value))
+    )
 
 
 def _results(run: RunFiles) -> str:

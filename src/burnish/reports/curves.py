@@ -35,7 +35,7 @@ CURVES = (
     Curve("Success", {"in training": "success", "held-out": "eval/success"}, "share right"),
     Curve("Loss", {"training": "loss", "held-out": "eval/loss"}, "loss"),
     Curve("Token accuracy", {"training": "mean_token_accuracy", "held-out": "eval/mean_token_accuracy"}, "share right"),
-    Curve("Entropy", {"entropy": "entropy"}, "nats a token"),
+    Curve("Entropy", {"training": "entropy", "held-out": "eval/entropy"}, "nats a token"),
     Curve("Completion length", {"mean": "completions/mean_length"}, "tokens", "rl"),
     Curve("KL to the reference", {"kl": "kl"}, "nats a token"),
     Curve("Uniform groups", {"all rewards equal": "frac_reward_zero_std"}, "share of groups", "rl"),
@@ -57,7 +57,7 @@ class Plot:
 
 def curves(run: RunFiles) -> list[Plot]:
     """Every curve the run has numbers for; one that cannot be drawn becomes a problem of the run, not an error."""
-    out = []
+    out: list[Plot] = []
     for curve in CURVES:
         if curve.only and run.stage and curve.only != run.stage:
             continue
@@ -74,9 +74,11 @@ def curves(run: RunFiles) -> list[Plot]:
 def baselines(run: RunFiles) -> dict[str, float]:
     """Held-out success of other models, for lines in the plot.
 
-    From `evals/NAME.json` where NAME is in the config's eval.baselines (or base, or sft), else from the arms of summary.json with these names.
+    From `evals/NAME.json` where NAME is in the config's eval.baselines (or base, or sft), else from the arms of summary.json
+    with these names.
     """
-    names = [*run.setting("eval.baselines", {}), *BASELINE_NAMES] if isinstance(run.setting("eval.baselines", {}), dict) else [*BASELINE_NAMES]
+    configured = run.setting("eval.baselines")
+    names = [*(map(str, configured) if isinstance(configured, dict) else ()), *BASELINE_NAMES]
     found = {name: value for name in names if name in run.evals and (value := success_of(run.evals[name])) is not None}
     for arm in Summary.from_dict(run.summary).arms:
         if arm.name.lower() in names and arm.name.lower() not in found and arm.success is not None:
@@ -109,9 +111,9 @@ def _draw(run: RunFiles, curve: Curve, place: int) -> Plot | None:
             bands[label] = low, high
             notes.append(f"{label}: mean, lowest and highest of every {width} steps")
         series[label] = steps, values
-        low, high = (dict(zip(*run.series(f"{name}_{end}"))) for end in ("low", "high"))
-        if name.startswith("eval/") and low and high:
-            bands[label] = [low.get(step, math.nan) for step in steps], [high.get(step, math.nan) for step in steps]
+        lows, highs = dict(zip(*run.series(f"{name}_low"))), dict(zip(*run.series(f"{name}_high")))
+        if name.startswith("eval/") and lows and highs:
+            bands[label] = [lows.get(step, math.nan) for step in steps], [highs.get(step, math.nan) for step in steps]
             notes.append(f"{label}: band is the 95 % interval")
     lines = baselines(run) if curve.title == "Success" else {}
     if not series:
@@ -131,7 +133,7 @@ def windows(steps: list[int], values: list[float], width: int) -> tuple[list[int
 
 
 def for_page(svg: str, prefix: str) -> Markup:
-    """An SVG document as part of a page: no prologue and no style of its own, ids that clash with no other plot's, the page's colours for paper and ink."""
+    """An SVG document as part of a page: no prologue, no style sheet, ids that clash with no other plot's, and the page's own colours."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
@@ -143,7 +145,7 @@ def for_page(svg: str, prefix: str) -> Markup:
 
 
 def themed(svg: str) -> str:
-    """White becomes the page's paper, black and greys its ink and lines, and each curve's colour the page's own, so that a plot reads in dark and light."""
+    """White becomes the page's paper, black and greys its ink and lines, each curve's colour the page's own: readable in dark and light."""
 
     def swap(match: re.Match[str]) -> str:
         colour = match[2].lower()

@@ -12,7 +12,7 @@ from burnish.reports.timings import timings
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-    """label and value as texts. interval: "[low, high]" of the value. was: the value at the start, where the point is the change. note: one line."""
+    """label and value as texts. interval: "[low, high]" of the value. was: the value at the start. note: one line below."""
 
     label: str
     value: str
@@ -76,7 +76,9 @@ def _uniform(run: RunFiles) -> Headline | None:
     values = run.series("frac_reward_zero_std")[1]
     if not values:
         return None
-    return Headline("Uniform groups", words.share(sum(values) / len(values)), note="groups whose rewards are all equal teach nothing; mean of all steps")
+    return Headline(
+        "Uniform groups", words.share(sum(values) / len(values)), note="all rewards equal: nothing to learn from; mean of all steps"
+    )
 
 
 def _steps(run: RunFiles) -> Headline | None:
@@ -93,13 +95,15 @@ def _time(run: RunFiles) -> Headline | None:
         return None
     spent = timings(run)
     between = sum(part.seconds for part in spent.outside) if spent else 0.0
-    note = f"{words.seconds(sum(values) / len(values))} a step" + (f"; evaluation and checkpoints {words.seconds(between)}" if between else "")
+    note = f"{words.seconds(sum(values) / len(values))} a step" + (
+        f"; evaluation and checkpoints {words.seconds(between)}" if between else ""
+    )
     return Headline("Time", words.seconds(sum(values) + between), note=note)
 
 
 def _tokens(run: RunFiles) -> Headline | None:
-    total = run.last("num_tokens")
-    if total is None:
+    total = run.last("num_tokens") or sum(run.series("num_tokens_step")[1])
+    if not total:
         return None
     spent = sum(run.series("time/step")[1])
     return Headline("Tokens", words.number(total), note=f"{words.number(round(total / spent))} a second" if spent > 0 else "")

@@ -14,7 +14,6 @@ from typing import Any
 from burnish.runs.errors import UserError
 from burnish.runs.yamlio import parse_yaml
 
-
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 """How metrics.jsonl writes floats that JSON has no word for."""
 
@@ -26,7 +25,8 @@ class RunFiles:
     config, summary: `config.yaml` and `summary.json` as dicts ({} where missing). config_text: the file as it stands.
     starts: what `run.json` says of each start of the run, the first and every resumption (command, versions, commit, threads, devices).
     metrics: rows of `metrics.jsonl`, one for each step, in order. evals: file stem -> dict. rollouts: step -> file.
-    checkpoints: step -> folder, the whole ones; head: `state.json` of the newest. problems: one line for everything that is missing or damaged.
+    checkpoints: step -> folder, the whole ones; head: `state.json` of the newest.
+    problems: one line for everything that is missing or damaged.
     """
 
     path: Path
@@ -51,8 +51,10 @@ class RunFiles:
         return default if value is None else value
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
-        """Steps and finite values of one metric."""
-        pairs = [(row["step"], float(row[name])) for row in self.metrics if finite(row.get(name))]
+        """Steps and finite values of one metric. `eval/loss` is also found under `eval_loss`, the name it has in fine-tuning."""
+        other = name.replace("eval/", "eval_", 1)
+        values: list[tuple[int, Any]] = [(row["step"], row.get(name, row.get(other))) for row in self.metrics]
+        pairs = [(step, float(value)) for step, value in values if finite(value)]
         return [step for step, _ in pairs], [value for _, value in pairs]
 
     def last(self, name: str) -> float | None:
@@ -92,9 +94,9 @@ class RunFiles:
         command = self.starts[0].get("command", "") if self.starts else ""
         return shlex.join(map(str, command)) if isinstance(command, list) else str(command or "")
 
-    def groups(self, step: int) -> Iterator[dict[str, Any]]:
-        """The groups of one step; broken lines are noted in `problems` and left out."""
-        yield from (row for _, row in read_lines(self.rollouts[step], self.problems))
+    def groups(self, step: int, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """The first groups of one step, and how many more there are; broken lines are noted in `problems` and left out."""
+        return [row for _, row in read_lines(self.rollouts[step], self.problems, limit)], max(0, count_lines(self.rollouts[step]) - limit)
 
 
 def read_run(path: str | Path) -> RunFiles:
@@ -145,14 +147,23 @@ def read_json(path: Path, problems: list[str], optional: bool = False) -> dict[s
     return {}
 
 
-def read_lines(path: Path, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) for each whole line of a JSONL file; others are noted."""
+def count_lines(path: Path) -> int:
+    """Lines of a file that are not blank; 0 where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return sum(1 for line in file if line.strip())
+    except OSError:
+        return 0
+
+
+def read_lines(path: Path, problems: list[str], limit: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) for each whole line of a JSONL file, of the first `limit` lines; others are noted."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError as error:
         problems.append(f"{path.name} cannot be read: {error.strerror or error}")
         return
-    for n, line in enumerate(lines, start=1):
+    for n, line in enumerate(lines[:limit], start=1):
         if not line.strip():
             continue
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -74,21 +73,27 @@ def samples(run: RunFiles) -> Samples | None:
     """Completions out of at most `STEPS` steps, evenly spread, first and last among them; None where no rollouts were kept."""
     raw: dict[int, tuple[list[dict[str, Any]], int]] = {}
     for step in spread(list(run.rollouts), STEPS):
-        groups = run.groups(step)
-        raw[step] = list(itertools.islice(groups, GROUPS)), sum(1 for _ in groups)
+        raw[step] = run.groups(step, GROUPS)
     raw = {step: found for step, found in raw.items() if found[0]}
     if not raw:
         return None
-    rewards = [score["reward"] for found, _ in raw.values() for group in found for score in _dicts(group.get("scores")) if finite(score.get("reward"))]
+    rewards = [
+        score["reward"]
+        for found, _ in raw.values()
+        for group in found
+        for score in _dicts(group.get("scores"))
+        if finite(score.get("reward"))
+    ]
     low, high = min(rewards, default=0.0), max(rewards, default=1.0)
     if low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    layout = _Layout(run, decoder_of(run), low, high)
+    layout = _Layout(run, decoder_of(run), low, high, TOKENS // len(raw))
     steps = []
     for step, (found, left_out) in raw.items():
+        layout.left = layout.budget
         groups_shown = tuple(group for record in found if (group := layout.group(record, step)) is not None)
         steps.append(SampleStep(step, groups_shown, left_out))
-    return Samples(tuple(steps), low, high, layout.shown > 0)
+    return Samples(tuple(steps), low, high, layout.decoder is not None)
 
 
 def spread(values: Sequence[Value], n: int) -> list[Value]:
@@ -104,13 +109,15 @@ class _Layout:
     decoder: Decoder | None
     low: float
     high: float
-    shown: int = 0
+    budget: int
+    left: int = 0
 
     def group(self, record: dict[str, Any], step: int) -> SampleGroup | None:
         try:
             return self._group(record)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            self.run.problems.append(f"{self.run.rollouts[step].name}: a group lacks what it should have ({type(error).__name__}: {error}); left out")
+            name = self.run.rollouts[step].name
+            self.run.problems.append(f"{name}: a group lacks what it should have ({type(error).__name__}: {error}); left out")
             return None
 
     def _group(self, record: dict[str, Any]) -> SampleGroup:
@@ -146,7 +153,9 @@ class _Layout:
         marks += ["invalid"] if invalid else []
         marks += [] if kept or invalid else ["filtered out"]
         if score.get("success") is not None:
-            marks.append("right" if score["success"] >= 1 else "wrong" if score["success"] <= 0 else f"success {words.number(score['success'])}")
+            marks.append(
+                "right" if score["success"] >= 1 else "wrong" if score["success"] <= 0 else f"success {words.number(score['success'])}"
+            )
         n = sum(len(turn["output_ids"]) for turn in turns)
         marks.append(f"{n:,} tokens")
         shares = score.get("parts") or {}
@@ -159,7 +168,7 @@ class _Layout:
         )
 
     def _pieces(self, turns: Sequence[dict[str, Any]], text: str | None) -> Iterable[Piece]:
-        if self.decoder is None or self.shown >= TOKENS:
+        if self.decoder is None or self.left <= 0:
             whole = text if text is not None else f"({sum(len(turn['output_ids']) for turn in turns)} token ids)"
             yield Piece("", "", tuple(marked(words.clip(whole, CHARACTERS))))
             return
@@ -167,7 +176,7 @@ class _Layout:
             ids = turn["output_ids"][:CHARACTERS]
             logprobs, injected = turn.get("logprobs") or [None] * len(ids), turn.get("injected") or [False] * len(ids)
             view = token_view(ids, logprobs, injected, self.decoder)
-            self.shown += len(view)
+            self.left -= len(view)
             label = f"turn {index + 1}" if len(turns) > 1 else ""
             label += f" · {turn['agent']}" if turn.get("agent", "policy") != "policy" else ""
             cut = len(turn["output_ids"]) - len(ids)
@@ -183,4 +192,6 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 
 def _columns(columns: dict[str, Any]) -> str:
-    return " · ".join(f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}" for key, value in columns.items())
+    return " · ".join(
+        f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}" for key, value in columns.items()
+    )

@@ -56,7 +56,7 @@ class Summary:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Summary:
-        """The inverse of `dataclasses.asdict`; unknown keys are passed over and what is malformed is left out, for a report must always come about."""
+        """The inverse of `dataclasses.asdict`; unknown keys and malformed entries are passed over, for a report must always come about."""
         arms = tuple(arm for entry in _entries(data.get("arms")) if (arm := _arm(entry)) is not None)
         checks = tuple(
             Check(str(entry["name"]), bool(entry.get("passed")), str(entry.get("wanted", "")), str(entry.get("got", "")))

@@ -100,7 +100,14 @@ def arm_rows(arms: Sequence[Arm]) -> list[dict[str, Any]]:
     rows = []
     for arm in arms:
         success = None if arm.success is None else {"mean": arm.success, "low": arm.low, "high": arm.high}
-        row = {"model": arm.name, "success [95 %]": success, "n": arm.n, "seconds": arm.seconds, "FLOPs": arm.flops, "note": arm.note or None}
+        row = {
+            "model": arm.name,
+            "success [95 %]": success,
+            "n": arm.n,
+            "seconds": arm.seconds,
+            "FLOPs": arm.flops,
+            "note": arm.note or None,
+        }
         rows.append(row)
     filled = [column for column in columns_of(rows) if any(row[column] is not None for row in rows)]
     return [{column: row[column] for column in filled} for row in rows]
@@ -108,7 +115,10 @@ def arm_rows(arms: Sequence[Arm]) -> list[dict[str, Any]]:
 
 def check_rows(checks: Sequence[Check]) -> list[dict[str, Any]]:
     """The checks of an experiment as rows."""
-    return [{"check": check.name, "wanted": check.wanted, "got": check.got, "verdict": "passed" if check.passed else "FAILED"} for check in checks]
+    return [
+        {"check": check.name, "wanted": check.wanted, "got": check.got, "verdict": "passed" if check.passed else "FAILED"}
+        for check in checks
+    ]
 
 
 def _line(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:

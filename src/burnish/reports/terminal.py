@@ -14,7 +14,9 @@ from burnish.reports.timings import timings
 
 
 def summary(run: RunFiles | str | Path, file: IO[str] | None = None) -> None:
-    """Prints the headline numbers, the arms of an experiment, where the time went and what is missing: rich in a terminal, plain when piped.
+    """Prints the headline numbers, the arms of an experiment, where the time went and what is missing.
+
+    Rich in a terminal, plain when piped.
 
     Raises UserError where the path holds no run.
     """

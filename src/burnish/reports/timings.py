@@ -10,8 +10,10 @@ LABELS = {
     "generate": "generation",
     "score": "score",
     "measure": "measure",
+    "credit": "credit",
     "forward": "forward",
     "backward": "backward",
+    "gradient": "forward and backward",
     "optimizer": "optimiser",
     "record": "record",
 }
@@ -56,7 +58,9 @@ def timings(run: RunFiles) -> Timings | None:
     parts = [_part(rows, name, LABELS.get(name, name), total) for name in ordered]
     rest = total - sum(part.seconds for part in parts)
     between = [_part(run.metrics, name, label, total) for name, label in OUTSIDE.items()]
-    return Timings((*parts, Part("rest", "the rest", rest, rest / total)), tuple(part for part in between if part.seconds > 0), total, len(rows))
+    return Timings(
+        (*parts, Part("rest", "the rest", rest, rest / total)), tuple(part for part in between if part.seconds > 0), total, len(rows)
+    )
 
 
 def _part(rows: list[dict], name: str, label: str, total: float) -> Part:

@@ -10,7 +10,6 @@ from typing import Protocol
 from burnish.reports import words
 from burnish.reports.run_files import RunFiles
 
-
 _SPECIAL = r"(<\|[^<>|]{1,40}\|>|</?s>|<pad>|<unk>|<bos>|<eos>|<start_of_turn>|<end_of_turn>)"
 
 
@@ -77,9 +76,7 @@ def pieces(ids: Sequence[int], decoder: Decoder) -> list[tuple[int, int, str]]:
     return out
 
 
-def token_view(
-    ids: Sequence[int], logprobs: Sequence[float | None], injected: Sequence[bool], decoder: Decoder
-) -> list[Token]:
+def token_view(ids: Sequence[int], logprobs: Sequence[float | None], injected: Sequence[bool], decoder: Decoder) -> list[Token]:
     """One Token for each piece. logprobs: nats per id (None where unknown)."""
     out = []
     for start, end, text in pieces(ids, decoder):
@@ -91,7 +88,11 @@ def token_view(
             title += f" · log-prob {sum(own):.2f}"
         title += " · injected, not trained on" if forced else ""
         shown = words.safe(text).replace("\n", "↵\n") or "·"
-        out.append(Token(shown, kind + (" injected" if forced and kind == "special" else ""), None if forced or not own else grade(sum(own)), title))
+        out.append(
+            Token(
+                shown, kind + (" injected" if forced and kind == "special" else ""), None if forced or not own else grade(sum(own)), title
+            )
+        )
     return out
 
 

@@ -51,7 +51,7 @@ class Learner:
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The objective's pieces that carry a state (moving baselines, adaptive KL)."""
+        """What carries a state besides the learner itself: the objective (moving baselines, adaptive KL)."""
         return {"objective": self.objective}
 
     def update(self, batch: Batch, step: int, mover: Mover) -> dict[str, float]:
@@ -61,17 +61,18 @@ class Learner:
         table = credit_batch.table
         chosen = [n for n, (kept, size) in enumerate(zip(table.kept.tolist(), table.lengths.tolist())) if kept and size]
         one_step = self.minibatches * self.epochs == 1
-        measured = self._measure(rollouts, chosen, table, batch, step, one_step)
+        measured = self._measure(rollouts, chosen, table, step, one_step)
         with self.timer("credit"):
-            credit_batch = credit_batch.with_measured({k: v for k, v in measured.items() if isinstance(v, Tensor)})
-            advantages = self.objective.credit(credit_batch)
+            flat_values = {key: value for key, value in measured.items() if isinstance(value, Tensor)}
+            flat_values["sample_logp"] = flat(rollouts, "logprobs")
+            advantages = self.objective.advantages(credit_batch.with_measured(flat_values))
             table = table.with_prompt_weight(advantages.prompt_weight)
-        tokens = {"advantage": advantages.tokens, "sample_logp": flat(rollouts, "logprobs"), **measured}
+        tokens = {"advantage": advantages.tokens, **flat_values}
         groups = _by_prompt(chosen, table)
         collected: list[tuple[int, dict[str, float]]] = []
         for epoch in range(self.epochs):
             for part, members in enumerate(mini_batches(groups, self.minibatches, self.seed, step, epoch)):
-                collected.append(self._optimiser_step(rollouts, members, table, tokens, batch, step, first=epoch == 0 and part == 0))
+                collected.append(self._optimiser_step(rollouts, members, table, tokens, step, first=epoch == 0 and part == 0))
                 with self.timer("optimizer"):
                     collected[-1][1].update(mover())
         if not collected:
@@ -80,18 +81,19 @@ class Learner:
         return _average(collected) | {"num_tokens_step": float(table.n_kept_tokens), "learner/updates": float(len(collected))}
 
     def _measure(
-        self, rollouts: Sequence[Rollout], chosen: Sequence[int], table: TokenTable, batch: Batch, step: int, one_step: bool
+        self, rollouts: Sequence[Rollout], chosen: Sequence[int], table: TokenTable, step: int, one_step: bool
     ) -> dict[str, Any]:
-        """What credit and objective need, of the kept rollouts only, laid out over all rollouts (zeros where not kept)."""
+        """What credit and objective need, of the kept rollouts only, laid out over all rollouts (zeros where not kept).
+
+        Nothing asked for, nothing computed: with one optimiser step on a batch, the old log-prob is the learner's own, detached.
+        """
         needs = list(self.objective.needs())
         measured: dict[str, Any] = {}
-        if not one_step and self._sampler_will_do(rollouts, batch, step):
-            needs = [need for need in needs if need.key != LOGP.key]
-            measured[LOGP.key] = flat(rollouts, "logprobs")
-        elif not one_step:
+        if not one_step and LOGP not in needs:
             needs.append(LOGP)
-        else:
-            needs = [need for need in needs if need.key != LOGP.key]
+        if LOGP in needs and self._sampler_will_do(rollouts, step):
+            needs.remove(LOGP)
+            measured[LOGP.key] = flat(rollouts, "logprobs")
         if not needs or not chosen:
             return measured
         with self.timer("measure"):
@@ -107,7 +109,7 @@ class Learner:
                 measured[key] = [entries.get(n) for n in range(len(rollouts))]
         return measured
 
-    def _sampler_will_do(self, rollouts: Sequence[Rollout], batch: Batch, step: int) -> bool:
+    def _sampler_will_do(self, rollouts: Sequence[Rollout], step: int) -> bool:
         fresh = all((turn.version == step - 1).all() for rollout in rollouts for turn in rollout.turns if turn.train)
         return fresh and self.gap is not None and self.gap < GAP_LIMIT and self.policy.dtype in (torch.float32, torch.float64)
 
@@ -116,14 +118,13 @@ class Learner:
         rollouts: Sequence[Rollout],
         members: Sequence[int],
         table: TokenTable,
-        tokens: Mapping[str, Any],
-        batch: Batch,
+        tokens: Mapping[str, Tensor],
         step: int,
         first: bool,
     ) -> tuple[int, dict[str, float]]:
         """Forward and backward over one optimiser step; the loss is a sum over micro-batches of sum(w * per_token)."""
         mine, places = table.pick(members)
-        local = {key: value[places] for key, value in tokens.items() if isinstance(value, Tensor)}
+        local = {key: value[places.to(value.device)] for key, value in tokens.items()}
         plan = self.objective.plan(mine, local)
         seen, logps = [], []
         for micro in micro_batches([rollouts[members[n]] for n in range(len(members))], mine.prompt.tolist(), self.micro_tokens):
@@ -131,14 +132,15 @@ class Learner:
             with self.timer("forward"):
                 needs = [LOGP, *self.objective.grad_needs()]
                 scored = self.policy.score([rollouts[members[n]] for n in micro], needs, grad=True, share_prefix=self.share_prefix)
-                loss, metrics = self.objective.loss(part, scored, {key: value[index] for key, value in local.items()}, plan, index)
+                mine_here = {key: value[index.to(value.device)] for key, value in local.items()}
+                loss, metrics = self.objective.loss(part, scored, mine_here, plan, index)
             with self.timer("backward"):
                 loss.backward()
             seen.append(metrics)
             logps.append((index, scored[LOGP.key].detach()))
         out = self.objective.metrics(mine, seen, plan)
         if first:
-            out |= self._gap(rollouts, members, logps, local["sample_logp"], batch, step)
+            out |= self._gap(rollouts, members, logps, local["sample_logp"], step)
         return mine.n_tokens, out
 
     def _gap(
@@ -147,7 +149,6 @@ class Learner:
         members: Sequence[int],
         logps: Sequence[tuple[Tensor, Tensor]],
         sampled: Tensor,
-        batch: Batch,
         step: int,
     ) -> dict[str, float]:
         """Sampler against trainer, over the tokens drawn under the weights of this moment."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -21,7 +22,10 @@ from burnish.tasks.task import Problem, Split, digest
 from burnish.tasks.worker import Worker
 
 TEST_SHARE = 4
-"""One in so many problems is held out (some data sets need a second for each problem, so the share is larger than that of our own tasks)."""
+"""One in so many problems is held out: more than of our own tasks, because some data sets need a second for each problem."""
+
+CHUNK = 200
+"""Problems of one data set object: some make all of them when they are built."""
 
 EVALS = frozenset({"binary_matrix", "n_queens", "spiral_matrix", "string_insertion"})
 """Scorers that call `eval` on the answer: they see literals only."""
@@ -48,7 +52,7 @@ class ReasoningGym(Config):
 
     dataset: str = Field(description="a name of reasoning-gym's catalogue")
     config: dict[str, Any] = Field(default_factory=dict, description="fields of that data set's own config")
-    difficulty: int | None = Field(default=None, description="level of its curriculum, 1 and up, capped attribute by attribute; unset: its defaults")
+    difficulty: int | None = Field(default=None, description="level of its curriculum, 1 and up; unset: its defaults")
     success_at: float = Field(default=1.0, description="the score from which an answer is a success")
     seconds: float = Field(default=5.0, description="time limit of a scorer that uses sympy")
 
@@ -71,12 +75,11 @@ class ReasoningGym(Config):
         self.validate()
         if split not in ("train", "test"):
             raise UserError(f"reasoning_gym: split is {split!r}; it must be 'train' or 'test'")
-        dataset = self._dataset(seed_for("reasoning_gym", self.dataset, split, seed) % 2**31)
         found: dict[str, Problem] = {}
-        index = misses = 0
-        while len(found) < n:
-            entry = _entry(dataset, index)
-            index += 1
+        misses = 0
+        for entry in self._entries(split, seed):
+            if len(found) == n:
+                break
             name = digest(self.dataset, entry["question"])
             fits = (int(name, 16) % TEST_SHARE == 0) == (split == "test")
             if fits and name not in found:
@@ -86,10 +89,19 @@ class ReasoningGym(Config):
                 continue
             misses += 1
             if misses > 500 + 20 * TEST_SHARE:
-                raise UserError(
-                    f"reasoning_gym: {self.dataset} gave only {len(found)} of {n} different {split} problems; ask for fewer, or raise difficulty"
-                )
+                short = f"only {len(found)} of {n} different {split} problems"
+                raise UserError(f"reasoning_gym: {self.dataset} gave {short}; ask for fewer, or raise difficulty")
         return list(found.values())
+
+    def _entries(self, split: Split, seed: int) -> Iterator[dict[str, Any]]:
+        for chunk in itertools.count():
+            dataset = self._dataset(seed_for("reasoning_gym", self.dataset, split, seed, chunk) % 2**31)
+            for index in range(CHUNK):
+                try:
+                    entry = _entry(dataset, index)
+                except IndexError:  # it holds fewer
+                    break
+                yield entry
 
     def score(self, completion: str, columns: Mapping[str, Any]) -> Score:
         """reasoning-gym's own score of the completion. columns: `entry`, as `items` made it. A scorer that breaks on an answer gives 0."""
@@ -169,11 +181,11 @@ def _entry(dataset: Any, index: int) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=64)
 def _made(name: str, config: str, difficulty: int | None, seed: int) -> Any:
-    """A data set of 10^6 virtual problems. Raises UserError where its config is refused."""
+    """A data set of CHUNK problems. Raises UserError where its config is refused."""
     import reasoning_gym
     from reasoning_gym.factory import CURRICULA, DATASETS, create_curriculum
 
-    fields: dict[str, Any] = {"size": 10**6, "seed": seed, **json.loads(config)}
+    fields: dict[str, Any] = {"size": CHUNK, "seed": seed, **json.loads(config)}
     cls, config_cls = DATASETS[name]
     known = [field for field in getattr(config_cls, "__dataclass_fields__", {}) if field not in ("seed", "size")]
     for field in json.loads(config):

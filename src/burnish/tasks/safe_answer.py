@@ -1,7 +1,7 @@
 """Which answers may meet a scorer that evaluates them.
 
-Some scorers of reasoning-gym hand the answer to Python's `eval`, or to sympy's `parse_expr`, which is `eval` too. Model output is untrusted,
-so only what cannot do harm is let through: plain literals, and arithmetic with named functions and bounded powers.
+Some scorers of reasoning-gym hand the answer to Python's `eval`, or to sympy's `parse_expr`, which is `eval` too. Model output is
+untrusted, so only what cannot do harm is let through: plain literals, and arithmetic with named functions and bounded powers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ast
 LONGEST = 4000
 NODES = 400
 DIGITS = 2000
-FUNCTIONS = frozenset("sin cos tan asin acos atan sinh cosh tanh exp log ln sqrt Abs".split())
+FUNCTIONS = frozenset(["sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "exp", "log", "ln", "sqrt", "Abs"])
 NAMES = frozenset({"pi", "E", *"abcdefghijklmnopqrstuvwxyz", *"ABCDFGHJKLMPTUVWXYZ"})
 
 

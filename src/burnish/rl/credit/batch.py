@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from burnish.records import Group
+from burnish.records import Group, Rollout
 from burnish.rl.objectives.tokens import TokenTable
 from burnish.runs.errors import UserError
 
@@ -29,7 +29,8 @@ class CreditBatch:
     agent: name of each rollout's agent (moving baselines are kept by it).
     greedy: [P]: reward of the prompt's greedy completion, NaN where there is none.
     prompt_weight: [P].
-    measured: flat tensors [K] by the key of their Need (entropies, values, reference log-probs ...).
+    measured: flat tensors [K] by the key of their Need (entropies, values, reference log-probs ...); "sample_logp" is always there when
+        made by `from_groups`.
     """
 
     table: TokenTable
@@ -105,7 +106,7 @@ class CreditBatch:
             success=torch.tensor([np.nan if s.success is None else float(s.success) for _, _, s in pairs], dtype=torch.float64),
             agent=[rollout.agent for _, rollout, _ in pairs],
             greedy=greedy,
-            measured=measured,
+            measured={"sample_logp": _sample_logp([rollout for _, rollout, _ in pairs]), **(measured or {})},
         )
 
     @property
@@ -120,10 +121,14 @@ class CreditBatch:
 
 @dataclasses.dataclass(frozen=True)
 class Advantages:
-    """tokens: float64 [K], 0 on tokens of rollouts that were not kept. prompt_weight: float64 [P], for `TokenTable.with_prompt_weight`."""
+    """tokens: float64 [K], 0 on tokens of rollouts that were not kept. prompt_weight: float64 [P], for `TokenTable.with_prompt_weight`.
+
+    value_target: float64 [K], what a critic should predict (A + V before any whitening), or None without a critic.
+    """
 
     tokens: Tensor
     prompt_weight: Tensor
+    value_target: Tensor | None = None
 
 
 def _prompt_weight(group: Group) -> float:
@@ -134,3 +139,8 @@ def _prompt_weight(group: Group) -> float:
     if not (np.isfinite(weight) and weight >= 0):
         raise UserError(f"item {group.item.id!r}: prompt weight {weight}; it must be a finite number >= 0")
     return weight
+
+
+def _sample_logp(rollouts: Sequence[Rollout]) -> Tensor:
+    parts = [turn.logprobs[turn.loss_mask].astype(np.float64) for rollout in rollouts for turn in rollout.turns]
+    return torch.from_numpy(np.concatenate(parts)) if parts else torch.zeros(0, dtype=torch.float64)

@@ -1,0 +1,1 @@
+"""How the policy moves: ratio, surrogate, correction, KL, weights, entropy. See `objective.py`; presets by name in `presets.py`."""

@@ -45,10 +45,11 @@ class TokenTable:
         assert self.prompt_weight is not None
         if self.kept.shape != self.prompt.shape or self.prompt_weight.shape != (self.n_prompts,):
             raise ValueError(
-                f"kept has shape {tuple(self.kept.shape)}, prompt {tuple(self.prompt.shape)}, prompt_weight {tuple(self.prompt_weight.shape)}"
-                f" for {self.n_prompts} prompts"
+                f"kept has shape {tuple(self.kept.shape)}, prompt {tuple(self.prompt.shape)},"
+                f" prompt_weight {tuple(self.prompt_weight.shape)} for {self.n_prompts} prompts"
             )
-        if len(self.sequence) and (bool((self.sequence.diff() < 0).any()) or int(self.sequence[-1]) >= len(self.prompt) or int(self.sequence[0]) < 0):
+        ends = (int(self.sequence[0]), int(self.sequence[-1])) if len(self.sequence) else (0, -1)
+        if ends[0] < 0 or ends[1] >= len(self.prompt) or bool((self.sequence.diff() < 0).any()):
             raise ValueError("sequence must be non-decreasing rollout numbers within 0..N-1")
 
     @classmethod

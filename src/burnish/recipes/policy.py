@@ -1,0 +1,52 @@
+"""From a ModelConfig to a Policy."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from burnish.models.load import load_model
+from burnish.models.lora import add_lora
+from burnish.models.policy import Policy
+from burnish.recipes.config import ModelConfig
+from burnish.runs.errors import UserError
+from burnish.runs.threads import choose_threads
+
+
+def load_policy(config: ModelConfig, model: Any = None, tokenizer: Any = None, threads: int | None = None) -> Policy:
+    """The policy to train: from config.path, or from a model object; with a fresh LoRA adapter where one is asked for.
+
+    Sets torch's thread count. Raises UserError for everything the loader refuses and for a dtype this processor lacks.
+    """
+    if model is None and not config.path:
+        raise UserError("model.path is not set; give a local folder, a hub id or an adapter folder (--model.path ...)")
+    dtype = None if config.dtype == "auto" or model is not None else config.dtype
+    network, vocabulary = load_model(config.path if model is None else model, dtype, config.adapter, config.trust_remote_code, tokenizer)
+    if config.lora is not None:
+        if hasattr(network, "peft_config"):
+            raise UserError("model.lora is set but the model carries an adapter already; drop model.lora to continue training it")
+        network = add_lora(network, config.lora)
+    set_threads(network, threads)
+    return Policy(network, vocabulary, name=config.path or type(network).__name__)
+
+
+def set_threads(model: torch.nn.Module, threads: int | None = None) -> int:
+    """Sets torch's threads: as told, or by the model's size (tiny models are far slower on two threads than on one)."""
+    count = threads or choose_threads(sum(parameter.numel() for parameter in model.parameters()))
+    torch.set_num_threads(count)
+    return count
+
+
+def frozen_copy(policy: Policy) -> Policy:
+    """A reference policy: the same weights as now, never trained.
+
+    A policy with a LoRA adapter needs no copy of its base, but its adapter may have been trained before; so the copy is whole and simple.
+    """
+    import copy
+
+    twin = copy.deepcopy(policy.model).eval()
+    for parameter in twin.parameters():
+        parameter.requires_grad_(False)
+    return dataclasses.replace(policy, model=twin) if dataclasses.is_dataclass(policy) else Policy(twin, policy.tokenizer, policy.name)

@@ -1,0 +1,166 @@
+"""From names to a running RL trainer: the one place that sees all rooms."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch.optim import AdamW
+
+from burnish.inference.engine import Engine
+from burnish.models.policy import Policy
+from burnish.models.save import write_files
+from burnish.recipes.config import RLConfig, TrainConfig
+from burnish.recipes.policy import frozen_copy
+from burnish.records import Item
+from burnish.rl.learner import Learner
+from burnish.rl.measure import Measurer
+from burnish.rl.objectives import presets
+from burnish.rl.objectives.objective import Objective
+from burnish.rl.queue import LagQueue
+from burnish.rl.rewards.trl import TRLReward
+from burnish.rl.rewards.weighted import Weighted
+from burnish.rl.source import Source
+from burnish.rl.trainer import Trainer, parts_of
+from burnish.runs import parts
+from burnish.runs.errors import UserError
+from burnish.runs.folder import Run
+from burnish.runs.groups import ParamGroup
+from burnish.runs.loop import Loop
+from burnish.sft.config import rate_schedule
+from burnish.tasks.evaluation import evaluate
+
+ROOM = "burnish.rl"
+
+
+def build_objective(config: RLConfig) -> Objective:
+    """The objective by preset name, or {preset: name, knob: value}; `beta` changes its KL coefficient."""
+    found = presets.make(config.objective)
+    return found if config.beta is None else found.with_(beta=config.beta)
+
+
+def build_rewards(config: RLConfig, reward: Any = None) -> list[Any]:
+    """Reward parts: named ones, a user's own, or objects; plain functions in TRL's signature are wrapped unchanged."""
+    given = config.rewards if reward is None else reward if isinstance(reward, list | tuple) else [reward]
+    made = [as_reward(parts.make(f"{ROOM}.rewards", spec)) for spec in given]
+    if config.weights and len(config.weights) != len(made):
+        raise UserError(f"rl.weights has {len(config.weights)} numbers for {len(made)} rewards; give one for each, or none")
+    return [Weighted(one, weight) for one, weight in zip(made, config.weights)] if config.weights else made
+
+
+def as_reward(part: Any) -> Any:
+    """A plain function whose first parameter is not called `group` is a TRL reward function."""
+    if not inspect.isroutine(part) and not hasattr(part, "func"):
+        return part
+    names = list(inspect.signature(part).parameters)
+    return part if names and names[0] == "group" else TRLReward(part)
+
+
+def build_source(config: TrainConfig, policy: Policy, items: Sequence[Item], measurer: Measurer, objective: Objective, reward: Any) -> Source:
+    """Curriculum, thinker, rewards, shapers, filters and engine, wired up."""
+    rl = config.rl
+    spec = {"name": rl.curriculum} if isinstance(rl.curriculum, str) else rl.curriculum
+    curriculum = parts.make(f"{ROOM}.curricula", {**spec, "items": list(items)} if isinstance(spec, dict) else spec)
+    filters = rl.filters if rl.filters is not None else presets.filters(objective.name)
+    return Source(
+        policy=policy,
+        engine=Engine(policy.model, policy.tokenizer, policy.eos_ids, mode=rl.engine_mode, slots=rl.slots, max_length=policy.max_length),
+        curriculum=curriculum,
+        thinker=parts.make(f"{ROOM}.rollouts", rl.thinker),
+        rewards=build_rewards(rl, reward),
+        measurer=measurer,
+        shapers=[parts.make(f"{ROOM}.rewards", spec) for spec in rl.shapers],
+        filters=[parts.make(f"{ROOM}.filters", spec) for spec in filters],
+        prompts=rl.prompts_per_step,
+        sampling=config.sampling.sampling(),
+        template_args=config.model.template_args,
+        seed=config.seed,
+        max_rounds=rl.max_rounds,
+    )
+
+
+def build_trainer(
+    config: TrainConfig,
+    policy: Policy,
+    items: Sequence[Item],
+    held_out: Sequence[Item],
+    run: Run,
+    reward: Any = None,
+    *,
+    trackers: Sequence[Any] = (),
+    progress: Any = None,
+) -> Trainer:
+    """A Trainer ready to `run()`. Raises UserError for impossible combinations."""
+    rl = config.rl
+    models = {"policy": policy}
+    measurer = Measurer(models, micro_tokens=rl.micro_tokens, share_prefix=rl.share_prefix)
+    objective = build_objective(rl)
+    source = build_source(config, policy, items, measurer, objective, reward)
+    scorers = (*source.rewards, *source.shapers)
+    objective = objective.for_run(rl.group_size, rl.max_new_tokens, source.sampling, parts=scorers)
+    needs = [*objective.needs(), *(need for part in scorers for need in getattr(part, "needs", ()))]
+    if any(need.model == "reference" for need in needs):
+        models["reference"] = frozen_copy(policy)
+    measurer.check(needs)
+    if config.model.gradient_checkpointing:
+        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    learner = Learner(
+        policy, objective, measurer, rl.minibatches, rl.epochs, rl.micro_tokens, rl.share_prefix, seed=config.seed
+    )  # fmt: skip
+    queue = LagQueue(source, rl.lag)
+    loop = build_loop(config, policy, source, queue, learner, held_out, run, trackers, progress)
+    source.timer = learner.timer = loop.timer
+    return Trainer(queue, learner, loop, run, loop.timer, rl.keep_rollouts)
+
+
+def build_loop(
+    config: TrainConfig,
+    policy: Policy,
+    source: Source,
+    queue: LagQueue,
+    learner: Learner,
+    held_out: Sequence[Item],
+    run: Run,
+    trackers: Sequence[Any],
+    progress: Any,
+) -> Loop:
+    """The resumable loop with the policy's one group of parameters."""
+    rl, ev = config.rl, config.eval
+    trained = [parameter for parameter in policy.model.parameters() if parameter.requires_grad]
+    optimizer = AdamW(trained, lr=rl.learning_rate, betas=rl.betas, eps=rl.epsilon, weight_decay=rl.weight_decay)
+    schedule = rate_schedule(rl.schedule, rl.steps * rl.minibatches * rl.epochs, rl.warmup)
+    evaluates = bool(ev.steps and held_out)
+    return Loop(
+        run,
+        {"policy": ParamGroup(policy.model, optimizer, schedule, max_grad_norm=rl.max_grad_norm)},
+        parts_of(queue, learner),
+        total_steps=rl.steps,
+        save_steps=rl.save_steps,
+        save_total_limit=rl.save_total_limit,
+        save_model=lambda path: write_files(policy, None, path),
+        eval_fn=evaluator(config, policy, source, held_out) if evaluates else None,
+        eval_steps=ev.steps if evaluates else None,
+        eval_first=evaluates,
+        metric_for_best=ev.metric_for_best if evaluates else None,
+        greater_is_better=ev.greater_is_better,
+        patience=ev.patience if evaluates else None,
+        trackers=trackers,
+        progress=progress,
+    )
+
+
+def evaluator(config: TrainConfig, policy: Policy, source: Source, held_out: Sequence[Item]) -> Callable[[int], dict[str, float]]:
+    """Held-out evaluation on the training engine: the same items and seeds at every step."""
+    import dataclasses
+
+    sampling = dataclasses.replace(source.sampling, temperature=config.eval.temperature)
+
+    def measure(step: int) -> dict[str, float]:
+        source.engine.refresh(step)
+        result = evaluate(
+            policy, held_out, source.rewards[0], samples=config.eval.samples, sampling=sampling, engine=source.engine, seed=config.seed
+        )
+        return {f"eval/{name}": value for name, value in result.metrics().items()}
+
+    return measure

@@ -1,0 +1,49 @@
+"""Combinations that cannot work, refused before anything loads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+from burnish.records import Sampling
+from burnish.rl.credit.chain import step_name
+from burnish.runs.errors import UserError
+
+if TYPE_CHECKING:
+    from burnish.rl.objectives.objective import Objective
+
+
+def check_run(
+    objective: Objective,
+    group_size: int,
+    sampling: Sampling | None = None,
+    models: Collection[str] | None = None,
+    replays_support: bool = False,
+    parts: Sequence[Any] = (),
+) -> None:
+    """Raises UserError with reason and remedy.
+
+    parts: rewards and shapers; one may name in `cancelled_by` the credit steps that would undo it.
+    """
+    steps = [step_name(step) for step in objective.credit.steps]
+    if group_size < 2 and objective.credit.group:
+        culprit = next(step_name(step) for step in objective.credit.steps if getattr(step, "group", False))
+        raise UserError(
+            f"group_size is {group_size}, but credit {culprit!r} of objective {objective.name!r} compares the completions of a prompt; "
+            "set group_size to 2 or more, or credit to 'moving'"
+        )
+    if sampling is not None and sampling.truncates and not replays_support:
+        raise UserError(
+            "sampling with top_k, top_p, min_p or bans draws from another distribution than the one that is trained; "
+            "set top_k 0, top_p 1, min_p 0 and no bans, or use a thinker that replays the support"
+        )
+    if sampling is not None and sampling.temperature == 0 and "greedy" not in steps:
+        raise UserError("sampling.temperature is 0: all completions of a prompt are the same and nothing can be learned; set it above 0")
+    if models is not None and objective.kl.active and "reference" not in models:
+        raise UserError(
+            f"objective {objective.name!r} has kl.beta {objective.kl.beta} but the run has no reference model; give one, or set beta to 0"
+        )
+    for part in parts:
+        undone = [name for name in getattr(part, "cancelled_by", ()) if name in steps]
+        if undone:
+            raise UserError(f"{step_name(part)!r} shapes what credit step {undone[0]!r} would cancel again; leave {undone[0]!r} out of the credit")

@@ -1,0 +1,1 @@
+"""Corrections: trainer against sampler. Factors without gradient that multiply the surrogate, once."""

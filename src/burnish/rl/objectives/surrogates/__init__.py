@@ -1,0 +1,1 @@
+"""Surrogates: pure functions of ratio, log-prob and advantage, to be maximised."""

@@ -1,0 +1,164 @@
+"""Supervised fine-tuning: `train_sft`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import AdamW
+
+from burnish.data.examples import Example
+from burnish.models.save import save_model
+from burnish.runs import checkpoints
+from burnish.runs.errors import UserError
+from burnish.runs.folder import Run
+from burnish.runs.groups import ParamGroup
+from burnish.runs.loop import Loop, Mover
+from burnish.runs.seeds import seed_everything
+from burnish.sft.batches import Batches
+from burnish.sft.config import SFTConfig
+from burnish.sft.step import Stepper
+
+
+class _Seen:
+    """Tokens that went through the model so far; carried over a kill."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"tokens": self.tokens}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.tokens = int(state["tokens"])
+
+
+def train_sft(
+    policy: Any,
+    examples: Sequence[Example],
+    config: SFTConfig,
+    run: Run,
+    eval_examples: Sequence[Example] | None = None,
+    *,
+    trackers: Sequence[Any] = (),
+    progress: Any = None,
+    stop_check: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Trains the policy's parameters that want a gradient (all, or an adapter's) to write the loss tokens of `examples`.
+
+    Runs on `runs.loop.Loop`: checkpoints in `run`, resumable at any step with the same bits. Rows of metrics.jsonl have TRL's names (loss,
+    mean_token_accuracy, entropy, num_tokens, epoch, grad_norm, learning_rate; eval_loss ... where eval_examples and eval_steps are given,
+    with a row for step 0). At the end the policy holds the weights of the best evaluation, where there was one, else the last
+    (with `average`: their moving average).
+
+    Returns {"step", "stopped", "best_step", "best_value", ...the last row's metrics}. Raises UserError where there is nothing to train.
+    """
+    lengths = [len(example.ids) for example in examples]
+    batches = Batches(lengths, config.batch_size, config.batch_tokens, config.seed, config.bucketing)
+    total = config.steps or batches.steps_in(config.epochs or 1)
+    stepper = Stepper(policy, config.micro_tokens, config.packing, config.bf16)
+    seed_everything(config.seed)
+    group = ParamGroup(policy.model, _optimizer(policy.model, config), config.rate(total), config.average, config.max_grad_norm)
+    seen = _Seen()
+    evaluates = eval_examples is not None and config.eval_steps is not None
+
+    def step_fn(step: int, mover: Mover) -> dict[str, float]:
+        batch = [examples[index] for index in batches.at(step - 1)]
+        with loop.timer("gradient"):
+            sums = stepper.gradient(batch)
+        mover()
+        seen.tokens += sums.seen
+        return {**sums.metrics(), "num_tokens": seen.tokens, "epoch": batches.epoch(step - 1)}
+
+    def eval_fn(step: int) -> dict[str, float]:
+        with _evaluating(policy.model), loop.averaged():
+            return stepper.measure(eval_examples or ()).metrics("eval_")
+
+    def save(path: Path) -> None:
+        with loop.averaged():
+            save_model(policy.model, policy.tokenizer, path)
+
+    loop = Loop(
+        run,
+        {"policy": group},
+        {"seen": seen},
+        total_steps=total,
+        save_steps=config.save_steps,
+        save_total_limit=config.save_total_limit,
+        save_model=save,
+        eval_fn=eval_fn if evaluates else None,
+        eval_steps=config.eval_steps if evaluates else None,
+        eval_first=evaluates,
+        metric_for_best=config.metric_for_best if evaluates else None,
+        greater_is_better=config.greater_is_better,
+        patience=config.patience if evaluates else None,
+        trackers=trackers,
+        progress=progress,
+        stop_check=stop_check,
+    )
+    with _training(policy.model, config.gradient_checkpointing):
+        result = loop.run(step_fn)
+    if result.stopped != "stop_check":
+        _finish(group, run, result.step, result.best_step)
+    rows = run.metrics()
+    return {
+        **(rows[-1] if rows else {}),
+        "step": result.step,
+        "stopped": result.stopped,
+        "best_step": result.best_step,
+        "best_value": result.best_value,
+    }
+
+
+def _optimizer(model: torch.nn.Module, config: SFTConfig) -> AdamW:
+    """AdamW; biases and norms (vectors) do not decay. Raises UserError where no parameter wants a gradient."""
+    params = [p for p in model.parameters() if p.requires_grad]
+    if not params:
+        raise UserError("sft: no parameter of the model wants a gradient; unfreeze it or load it with an adapter")
+    kinds = [{"params": [p for p in params if p.dim() >= 2], "weight_decay": config.weight_decay}]
+    kinds += [{"params": [p for p in params if p.dim() < 2], "weight_decay": 0.0}]
+    groups = [kind for kind in kinds if kind["params"]]
+    fused = all(p.device.type in ("cpu", "cuda") and p.dtype.is_floating_point for p in params)
+    return AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.epsilon, fused=fused)
+
+
+def _finish(group: ParamGroup, run: Run, last: int, best: int | None) -> None:
+    """The weights to go on with: the best checkpoint's, and the average where there is one."""
+    if best is not None and best != last:
+        group.load_state_dict(checkpoints.load(run.path / f"checkpoint-{best}")["groups"]["policy"])
+    if group.averages is not None:
+        with torch.no_grad():
+            for name, p in group.named.items():
+                p.copy_(group.averages[name])
+
+
+@contextlib.contextmanager
+def _evaluating(model: torch.nn.Module) -> Any:
+    was = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was)
+
+
+@contextlib.contextmanager
+def _training(model: Any, checkpointing: bool) -> Any:
+    """Training mode inside the block (dropout as the model's config says), with gradient checkpointing where wanted."""
+    was = model.training
+    model.train()
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if hasattr(model, "enable_input_require_grads"):
+            model.enable_input_require_grads()  # an adapter on frozen embeddings has no gradient to checkpoint otherwise
+    try:
+        yield
+    finally:
+        if checkpointing:
+            model.gradient_checkpointing_disable()
+            if hasattr(model, "disable_input_require_grads"):
+                model.disable_input_require_grads()
+        model.train(was)
