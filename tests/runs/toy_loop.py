@@ -1,7 +1,7 @@
 """A small run with everything the loop carries: two optimisers at 5:1, averages, schedules, a snapshot, parts, evaluation.
 
 As a script: `toy_loop.py drive FOLDER KILLS SEED` starts the run in forked children and kills them with SIGKILL at random moments,
-then lets one finish; prints {"kills": ..., "in_checkpoint": ...}.
+then lets one finish; prints {"kills": ..., "in_checkpoint": ...}. `toy_loop.py full FOLDER`: runs under file-size limits.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import tempfile
@@ -152,5 +153,28 @@ def drive(folder: Path, kills: int, seed: int) -> dict[str, int]:
             return {"kills": done, "in_checkpoint": inside}
 
 
+def full(folder: Path) -> dict[str, str]:
+    """Runs under file-size limits, each in a forked child; gives what each raised."""
+    torch.set_num_threads(1)
+    out = {}
+    for limit, options in ((600, {}), (9_000, {"save_model": None}), (200_000, {})):
+        run = Run.create(folder / str(limit), CONFIG)  # before the limit: run.json is larger than the smallest one
+        receive, send = os.pipe()
+        child = os.fork()
+        if child == 0:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            try:
+                toy(run, save_steps=2, eval_steps=40, **options)
+            except BaseException as error:
+                os.write(send, f"{type(error).__name__}: {error}".encode())
+            os._exit(0)
+        os.close(send)
+        os.waitpid(child, 0)
+        out[str(limit)] = os.read(receive, 10_000).decode()
+    return out
+
+
+if __name__ == "__main__" and sys.argv[1] == "full":
+    print(json.dumps(full(Path(sys.argv[2]))))
 if __name__ == "__main__" and sys.argv[1] == "drive":
     print(json.dumps(drive(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))

@@ -27,7 +27,8 @@ def _policy(**options):
     torch.set_num_threads(1)
     tokenizer = tokenizers.byte_level(None)
     model = tiny.make("qwen3", tokenizer, hidden=32, layers=1, heads=2, kv_heads=1, max_length=64, **options)
-    return types.SimpleNamespace(model=model, tokenizer=tokenizer, eos_ids=tokenizers.end_ids(tokenizer), max_length=64)
+    encode = lambda prompt: tokenizer(prompt)["input_ids"]  # noqa: E731
+    return types.SimpleNamespace(model=model, tokenizer=tokenizer, eos_ids=tokenizers.end_ids(tokenizer), max_length=64, encode=encode)
 
 
 def _weights(policy):

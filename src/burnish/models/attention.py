@@ -107,9 +107,7 @@ def packed_attention(
     q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))  # [T, heads, D]
     kp, vp = _padded(k, layout.prefixes), _padded(v, layout.prefixes)
     bias = attention_mask.bias if softcap is not None else None
-    outer = _attend(
-        _padded(q, layout.prefixes), kp, vp, attention_mask.prefix, scale, softcap, bias and bias("prefix", query.dtype)
-    )
+    outer = _attend(_padded(q, layout.prefixes), kp, vp, attention_mask.prefix, scale, softcap, bias and bias("prefix", query.dtype))
     parts = [_unpadded(outer, layout.prefixes)]
     if attention_mask.branch is not None:
         branches = layout.branches
@@ -145,7 +143,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, 
     # Query heads of one key head are rows of one matrix product: no copies of keys and values.
     scores = (q.reshape(batch, -1, repeat * length, width) * (scale / softcap)) @ k.transpose(2, 3)
     scores = torch.tanh(scores) * softcap
-    scores = scores.view(batch, heads, length, -1) + bias
+    scores = scores.view(batch, heads, length, -1) + bias  # type: ignore[operator]
     wide = torch.promote_types(q.dtype, torch.float32)
     weights = scores.softmax(-1, dtype=wide).to(q.dtype)
     return (weights.view(batch, -1, repeat * length, weights.shape[-1]) @ v).view(batch, heads, length, -1)

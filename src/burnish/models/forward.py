@@ -8,19 +8,17 @@ sampler had none), and gradient checkpointing, where the model has it switched o
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from burnish.models.attention import DENSE, PACKED, CannotPack, configs_of, implementation
+from burnish.models.eval_mode import checkpointing, evaluation
 from burnish.models.heads import backbone_of
 from burnish.models.precision import keep_double
 from burnish.models.rows import Row
@@ -128,9 +126,7 @@ def _packed(model: nn.Module, rows: Sequence[Row], ids: list[np.ndarray], groups
     return hidden.index_select(0, torch.from_numpy(places).to(device))
 
 
-def _plain(
-    model: nn.Module, rows: Sequence[Row], ids: list[np.ndarray], batches: list[list[int]], padding: str, multiple: int
-) -> Tensor:
+def _plain(model: nn.Module, rows: Sequence[Row], ids: list[np.ndarray], batches: list[list[int]], padding: str, multiple: int) -> Tensor:
     """Right padding needs no mask: no real token can see what follows it."""
     device = next(model.parameters()).device
     states, owners = [], []
@@ -172,57 +168,12 @@ def _run(
     """The backbone's last hidden state [B, T, d]."""
     given = {"position_ids": positions, "attention_mask": mask}
     configs = _facts(model).configs
-    with evaluation(model), _checkpointing(model, configs, name), implementation(configs, name, layout):
+    with evaluation(model), checkpointing(model, configs, name), implementation(configs, name, layout):
         out = backbone_of(model)(input_ids=ids, use_cache=False, **{key: value for key, value in given.items() if value is not None})
     return out[0] if isinstance(out, tuple) else out.last_hidden_state
 
 
-# Eval mode, checkpointing, facts -----------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def evaluation(model: nn.Module) -> Iterator[None]:
-    """Within: every module in eval mode; afterwards each as it was."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-@contextlib.contextmanager
-def _checkpointing(model: nn.Module, configs: list[Any], name: str | None) -> Iterator[None]:
-    """Within: layers with gradient checkpointing enabled do it, though transformers would only in training mode.
-
-    What the backward pass computes again runs as the first time did: eval mode, same attention.
-    """
-    layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer) and getattr(m, "gradient_checkpointing", False)]
-    layers = layers if torch.is_grad_enabled() else []
-    before = [vars(layer).get("forward") for layer in layers]
-    for layer in layers:
-        layer.forward = _checkpointed(layer, layer.forward, configs, name)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for layer, old in zip(layers, before):
-            if old is None:
-                del layer.forward
-            else:
-                layer.forward = old  # type: ignore[method-assign]
-
-
-def _checkpointed(layer: nn.Module, forward: Callable[..., Any], configs: list[Any], name: str | None) -> Callable[..., Any]:
-    def again(*args: Any, **kwargs: Any) -> Any:
-        with evaluation(layer), implementation(configs, name):
-            return forward(*args, **kwargs)
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return checkpoint(again, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
-
-    return run
+# What is known of a model ---------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
@@ -255,6 +206,7 @@ def why_not_packed(model: nn.Module) -> str | None:
     """None where the model's packed hidden states equal the plain ones on a probe of a few tokens, else the reason (kept)."""
     facts = _facts(model)
     if not facts.probed:
+        keep_double(model)
         facts.refusal, facts.probed = _probe(model, facts), True
     return facts.refusal
 
@@ -264,10 +216,11 @@ def _probe(model: nn.Module, facts: _Facts) -> str | None:
     name = type(model).__name__
     if not facts.configs:
         return f"{name} does not take its attention from transformers"
-    embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    embeddings: Any = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None  # type: ignore[operator]
     vocab = getattr(embeddings, "num_embeddings", 32)
     draw = np.random.default_rng(0).integers(0, vocab, 64)
-    parts = [(draw[:7], draw[20:24]), (draw[:7], draw[30:31]), (draw[:7], draw[40:46]), (draw[50:53], draw[53:58]), (draw[50:53], draw[60:62])]
+    long, short = draw[:7], draw[50:53]
+    parts = [(long, draw[20:24]), (long, draw[30:31]), (long, draw[40:46]), (short, draw[53:58]), (short, draw[60:62])]
     rows = [Row(np.concatenate([a, b]), np.arange(1, len(a) + len(b))) for a, b in parts]
     ids = [row.needed for row in rows]
     try:

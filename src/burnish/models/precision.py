@@ -45,4 +45,4 @@ def keep_double(model: nn.Module) -> None:
     for module in model.modules():
         own = type(module).__name__.endswith("Norm") and not type(module).__module__.startswith("torch.")
         if own and not any(True for _ in module.children()) and "forward" not in vars(module):
-            module.forward = types.MethodType(_forward, module)  # type: ignore[method-assign]
+            module.forward = types.MethodType(_forward, module)

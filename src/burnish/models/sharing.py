@@ -8,6 +8,7 @@ prefix and go on from it in each branch. Linear layers, norms and embeddings rea
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,7 +36,7 @@ def groups_of(rows: Sequence[np.ndarray], share: bool = True) -> list[Shared]:
     if not share or len(rows) < 2:
         return singles
     order = sorted(range(len(rows)), key=lambda index: rows[index].astype(">u4").tobytes())
-    common = np.array([_common(rows[a], rows[b]) for a, b in zip(order, order[1:])])
+    common = np.array([_common(rows[a], rows[b]) for a, b in itertools.pairwise(order)])
     best = np.zeros(len(order) + 1, dtype=np.int64)
     start = np.zeros(len(order) + 1, dtype=np.int64)
     for end in range(1, len(order) + 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ def load_policy(config: ModelConfig, model: Any = None, tokenizer: Any = None, t
             raise UserError("model.lora is set but the model carries an adapter already; drop model.lora to continue training it")
         network = add_lora(network, config.lora)
     set_threads(network, threads)
-    return Policy(network, vocabulary, name=config.path or type(network).__name__)
+    return Policy(network, vocabulary)
 
 
 def set_threads(model: torch.nn.Module, threads: int | None = None) -> int:
@@ -40,13 +40,8 @@ def set_threads(model: torch.nn.Module, threads: int | None = None) -> int:
 
 
 def frozen_copy(policy: Policy) -> Policy:
-    """A reference policy: the same weights as now, never trained.
-
-    A policy with a LoRA adapter needs no copy of its base, but its adapter may have been trained before; so the copy is whole and simple.
-    """
-    import copy
-
+    """A reference policy: the same weights as now, never trained. An adapter may have been trained before, so the copy is whole."""
     twin = copy.deepcopy(policy.model).eval()
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
-    return dataclasses.replace(policy, model=twin) if dataclasses.is_dataclass(policy) else Policy(twin, policy.tokenizer, policy.name)
+    return Policy(twin, policy.tokenizer, name="reference")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from burnish.rl.objectives.objective import Objective
 from burnish.rl.queue import LagQueue
 from burnish.rl.rewards.trl import TRLReward
 from burnish.rl.rewards.weighted import Weighted
+from burnish.rl.scoring import Combined
 from burnish.rl.source import Source
 from burnish.rl.trainer import Trainer, parts_of
 from burnish.runs import parts
@@ -29,7 +31,7 @@ from burnish.runs.folder import Run
 from burnish.runs.groups import ParamGroup
 from burnish.runs.loop import Loop
 from burnish.sft.config import rate_schedule
-from burnish.tasks.evaluation import evaluate
+from burnish.tasks.evaluation import EvalResult, evaluate
 
 ROOM = "burnish.rl"
 
@@ -152,15 +154,32 @@ def build_loop(
 
 def evaluator(config: TrainConfig, policy: Policy, source: Source, held_out: Sequence[Item]) -> Callable[[int], dict[str, float]]:
     """Held-out evaluation on the training engine: the same items and seeds at every step."""
-    import dataclasses
-
     sampling = dataclasses.replace(source.sampling, temperature=config.eval.temperature)
+    reward = Combined(source.rewards)
 
     def measure(step: int) -> dict[str, float]:
         source.engine.refresh(step)
-        result = evaluate(
-            policy, held_out, source.rewards[0], samples=config.eval.samples, sampling=sampling, engine=source.engine, seed=config.seed
+        found = evaluate(
+            policy,
+            held_out,
+            reward,
+            samples=config.eval.samples,
+            sampling=sampling,
+            seed=config.seed,
+            engine=source.engine,
+            template_args=config.model.template_args,
         )
-        return {f"eval/{name}": value for name, value in result.metrics().items()}
+        return eval_metrics(found)
 
     return measure
+
+
+def eval_metrics(result: EvalResult) -> dict[str, float]:
+    """`eval/success` and `eval/reward` with their 95 % intervals, pass@k, truncated share."""
+    out = {}
+    for name, interval in (("success", result.success()), ("reward", result.reward())):
+        if interval.mean == interval.mean:
+            out |= {f"eval/{name}": interval.mean, f"eval/{name}_low": interval.low, f"eval/{name}_high": interval.high}
+    if result.samples > 1 and "eval/success" in out:
+        out[f"eval/pass@{result.samples}"] = result.pass_at(result.samples).mean
+    return out | {"eval/truncated": result.truncated, "eval/invalid": float(result.n_invalid)}

@@ -74,9 +74,11 @@ def rich_table(rows: Sequence[Row], title: str = "", columns: Sequence[str] | No
 
     columns = list(columns or columns_of(rows))
     table = Table(title=Text(title) if title else None, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(Text(column), justify="right" if right_aligned(rows, column) else "left")
-    for row in texts(rows, columns):
+    body = texts(rows, columns)
+    for index, column in enumerate(columns):
+        short = max((len(row[index]) for row in body), default=0) <= 24  # an interval is never broken in two; a long note may be
+        table.add_column(Text(column), justify="right" if right_aligned(rows, column) else "left", no_wrap=short, overflow="fold")
+    for row in body:
         table.add_row(*(Text(words.safe(text)) for text in row))
     return table
 

@@ -73,11 +73,9 @@ class Learner:
         for epoch in range(self.epochs):
             for part, members in enumerate(mini_batches(groups, self.minibatches, self.seed, step, epoch)):
                 collected.append(self._optimiser_step(rollouts, members, table, tokens, step, first=epoch == 0 and part == 0))
-                with self.timer("optimizer"):
-                    collected[-1][1].update(mover())
+                collected[-1][1].update(mover())
         if not collected:
-            with self.timer("optimizer"):
-                collected.append((1, dict(mover())))
+            collected.append((1, dict(mover())))
         return _average(collected) | {"num_tokens_step": float(table.n_kept_tokens), "learner/updates": float(len(collected))}
 
     def _measure(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from burnish.models.policy import Policy
 from burnish.records import Group, Item, Rollout, Score
-from burnish.rl.measure import Measurer, part_of
+from burnish.rl.measure import Measured, Measurer, part_of
 from burnish.runs.errors import UserError
 from burnish.tasks.completions import Completions
 
@@ -29,11 +30,27 @@ def score_groups(
         start += len(members)
         texts = [policy.decode(rollout.output_ids) for rollout in members]
         completions = Completions(item=item, rollouts=members, texts=texts)
-        scores = add_scores([checked(reward, reward(completions, share), members) for reward in rewards], rewards, len(members))
+        scores = Combined(rewards)(completions, share)
         for shaper in shapers:
             scores = checked(shaper, shaper.shape(completions, scores, share), members)
         out.append(Group(item=item, rollouts=members, scores=scores))
     return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Combined:
+    """Several rewards as one: the sum, with each one's share in `Score.parts`."""
+
+    rewards: Sequence[Any]
+
+    @property
+    def needs(self) -> tuple[Any, ...]:
+        """What the rewards want measured."""
+        return tuple(need for reward in self.rewards for need in getattr(reward, "needs", ()))
+
+    def __call__(self, group: Completions, measured: Measured) -> list[Score]:
+        """One Score for each rollout of the group."""
+        return add_scores([checked(reward, reward(group, measured), group.rollouts) for reward in self.rewards], self.rewards, len(group.rollouts))
 
 
 def checked(part: Any, scores: Any, rollouts: Sequence[Rollout]) -> list[Score]:

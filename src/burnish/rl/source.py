@@ -76,12 +76,13 @@ class Source:
         if not items:
             raise UserError(f"curriculum {type(self.curriculum).__name__} drew no item at step {step}; give it more items or another one")
         with self.timer("generate"):
-            groups = self._think(items, step, number)
+            groups = self.think(items, step, number)
         with self.timer("score"):
             scored = score_groups(groups, self.rewards, self.shapers, self.policy, self.measurer)
         return Batch(step=step, version=version, groups=scored)
 
-    def _think(self, drawn: list[Item], step: int, number: int) -> list[tuple[Item, list[Rollout]]]:
+    def think(self, drawn: list[Item], step: int, number: int) -> list[tuple[Item, list[Rollout]]]:
+        """The rollouts of each drawn item, sorted by index and agent. number: the round within the step."""
         items = distinct(drawn)
 
         async def gather() -> list[Rollout]:

@@ -52,7 +52,7 @@ class Trainer:
         for group, keep in zip(batch.groups, batch.keep):
             record = group_to_dict(group)
             record["kept"] = keep
-            record["texts"] = [decode(rollout.output_ids, skip_special=False) for rollout in group.rollouts]
+            record["texts"] = [decode(rollout.output_ids, skip_special_tokens=False) for rollout in group.rollouts]
             records.append(record)
         return records
 

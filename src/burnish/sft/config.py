@@ -21,7 +21,9 @@ class SFTConfig(Config):
     batch_tokens: int | None = Field(None, ge=1, description="tokens of one optimiser step, instead of batch_size")
     micro_tokens: int = Field(8192, ge=1, description="tokens of one forward pass; changes memory and speed, not the gradient")
     bucketing: bool = Field(True, description="examples of one step have similar lengths")
-    packing: bool = Field(True, description="lay examples end to end without padding; they do not see each other")
+    packing: bool | Literal["always"] = Field(
+        True, description="lay examples end to end without padding where that costs less; they never see each other"
+    )
 
     loss_on: Literal["auto", "completion", "assistant", "all"] = Field("auto", description="which tokens carry loss")
     max_length: int | None = Field(None, ge=2, description="tokens of an example (default: the model's context)")
@@ -39,7 +41,7 @@ class SFTConfig(Config):
 
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass: less memory, more time")
     bf16: bool = Field(False, description="forward and backward in bfloat16 (weights stay as they are)")
-    seed: int = Field(0, ge=0, description="order of the examples, dropout")
+    seed: int = Field(0, ge=0, description="order of the examples")
 
     eval_steps: int | None = Field(None, ge=1, description="evaluate on the held-out examples every so many steps")
     save_steps: int | None = Field(None, ge=1, description="checkpoint every so many steps (always at the end)")

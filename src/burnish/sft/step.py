@@ -42,9 +42,13 @@ class Sums:
 
 
 class Stepper:
-    """Losses and gradients of examples under a policy. packing False: each forward pass pads its examples to one length."""
+    """Losses and gradients of examples under a policy, without dropout (as `models.forward` runs every model).
 
-    def __init__(self, policy: Any, micro_tokens: int = 8192, packing: bool = True, bf16: bool = False, chunk: int = 1024) -> None:
+    packing: True lays the examples of a forward pass end to end (a beginning that several share is computed once) where that costs less
+    than padded batches and the model can do it; "always": wherever it can; False: padded batches.
+    """
+
+    def __init__(self, policy: Any, micro_tokens: int = 8192, packing: bool | str = True, bf16: bool = False, chunk: int = 1024) -> None:
         self.model, self.head = policy.model, head_of(policy.model)
         self.device = next(self.model.parameters()).device
         self.micro_tokens, self.packing, self.bf16, self.chunk = micro_tokens, packing, bf16, chunk
@@ -71,11 +75,11 @@ class Stepper:
 
     def _values(self, part: Sequence[Example], grad: bool) -> tuple[dict[str, Tensor], Tensor]:
         """Per-token values of one forward pass, and their sums [3] (detached, float64)."""
-        rows = [Row(example.ids, np.flatnonzero(example.mask), {}) for example in part]
-        targets = np.concatenate([np.asarray(example.ids, dtype=np.int64)[example.mask] for example in part])
+        rows = [Row(np.asarray(example.ids, dtype=np.int64), np.flatnonzero(example.mask)) for example in part]
+        targets = np.concatenate([row.ids[row.targets] for row in rows])
         ids = torch.from_numpy(targets).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext():
-            hidden = hidden_at_targets(self.model, rows, share_prefix=False, pack=self.packing)
+            hidden = hidden_at_targets(self.model, rows, share_prefix=self.packing)
         values = token_values(self.head, hidden, ids, ("logp", "entropy"), {"correct": _correct}, chunk=self.chunk, grad=grad)
         sums = torch.stack([values[name].detach().double().sum() for name in ("logp", "entropy", "correct")])
         return values, sums

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch.optim import AdamW
 
 from burnish.data.examples import Example
-from burnish.models.save import save_model
+from burnish.models.save import write_files
 from burnish.runs import checkpoints
 from burnish.runs.errors import UserError
 from burnish.runs.folder import Run
@@ -74,12 +74,12 @@ def train_sft(
         return {**sums.metrics(), "num_tokens": seen.tokens, "epoch": batches.epoch(step - 1)}
 
     def eval_fn(step: int) -> dict[str, float]:
-        with _evaluating(policy.model), loop.averaged():
+        with loop.averaged():
             return stepper.measure(eval_examples or ()).metrics("eval_")
 
     def save(path: Path) -> None:
         with loop.averaged():
-            save_model(policy.model, policy.tokenizer, path)
+            write_files(policy.model, policy.tokenizer, path)
 
     loop = Loop(
         run,
@@ -99,10 +99,10 @@ def train_sft(
         progress=progress,
         stop_check=stop_check,
     )
-    with _training(policy.model, config.gradient_checkpointing):
+    with _checkpointing(policy.model, config.gradient_checkpointing):
         result = loop.run(step_fn)
     if result.stopped != "stop_check":
-        _finish(group, run, result.step, result.best_step)
+        _finish(loop, group, run, result.step, result.best_step)
     rows = run.metrics()
     return {
         **(rows[-1] if rows else {}),
@@ -125,10 +125,10 @@ def _optimizer(model: torch.nn.Module, config: SFTConfig) -> AdamW:
     return AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.epsilon, fused=fused)
 
 
-def _finish(group: ParamGroup, run: Run, last: int, best: int | None) -> None:
+def _finish(loop: Loop, group: ParamGroup, run: Run, last: int, best: int | None) -> None:
     """The weights to go on with: the best checkpoint's, and the average where there is one."""
     if best is not None and best != last:
-        group.load_state_dict(checkpoints.load(run.path / f"checkpoint-{best}")["groups"]["policy"])
+        loop.group_set.load_state_dict(checkpoints.load(checkpoints.path_of(run.path, best))["groups"])
     if group.averages is not None:
         with torch.no_grad():
             for name, p in group.named.items():
@@ -136,29 +136,15 @@ def _finish(group: ParamGroup, run: Run, last: int, best: int | None) -> None:
 
 
 @contextlib.contextmanager
-def _evaluating(model: torch.nn.Module) -> Any:
-    was = model.training
-    model.eval()
+def _checkpointing(model: Any, wanted: bool) -> Iterator[None]:
+    """Gradient checkpointing inside the block, where wanted. Raises UserError where the model cannot do it."""
+    if wanted:
+        try:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        except (AttributeError, ValueError) as error:
+            raise UserError(f"gradient_checkpointing: {type(model).__name__} cannot do it ({error}); set it to false") from None
     try:
         yield
     finally:
-        model.train(was)
-
-
-@contextlib.contextmanager
-def _training(model: Any, checkpointing: bool) -> Any:
-    """Training mode inside the block (dropout as the model's config says), with gradient checkpointing where wanted."""
-    was = model.training
-    model.train()
-    if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        if hasattr(model, "enable_input_require_grads"):
-            model.enable_input_require_grads()  # an adapter on frozen embeddings has no gradient to checkpoint otherwise
-    try:
-        yield
-    finally:
-        if checkpointing:
+        if wanted:
             model.gradient_checkpointing_disable()
-            if hasattr(model, "disable_input_require_grads"):
-                model.disable_input_require_grads()
-        model.train(was)

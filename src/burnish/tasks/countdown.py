@@ -71,8 +71,9 @@ class Countdown(Task):
         """Joins random pairs until one value is left: (value, expression), or None where a division is not exact."""
         pool = [(number, str(number), "9") for number in numbers]  # value, text, its loosest operator ("9" for a bare number)
         while len(pool) > 1:
-            i, j = (int(x) for x in generator.choice(len(pool), size=2, replace=False))
-            operator = str(generator.choice(list(self.operators)))
+            i, other, which = (int(x) for x in generator.integers(0, (len(pool), len(pool) - 1, len(self.operators))))
+            j = other + (other >= i)  # a second place, never the first
+            operator = self.operators[which]
             (a, left, left_loose), (b, right, right_loose) = pool[i], pool[j]
             if operator == "/" and (b == 0 or a % b):
                 return None

@@ -32,7 +32,8 @@ class Cups(Task):
         generator.shuffle(row)
         question = "".join(row)
         for _ in range(self._moves):
-            i, j = sorted(int(x) for x in generator.choice(self._cups, size=2, replace=False))
+            i, other = (int(x) for x in generator.integers(0, (self._cups, self._cups - 1)))
+            i, j = sorted((i, other + (other >= i)))
             row[i], row[j] = row[j], row[i]
             question += f" {i + 1}{j + 1}"
         return Draft(question + ">", "".join(row))

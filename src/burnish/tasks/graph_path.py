@@ -37,7 +37,8 @@ class GraphPath(Task):
         names = [str(name) for name in generator.choice(list(LETTERS), size=self._nodes, replace=False)]
         edges = {frozenset((names[i], names[int(generator.integers(0, i))])) for i in range(1, self._nodes)}
         while len(edges) < self._nodes - 1 + self.extra_edges:
-            edges.add(frozenset(str(name) for name in generator.choice(names, size=2, replace=False)))
+            i, other = (int(x) for x in generator.integers(0, (self._nodes, self._nodes - 1)))
+            edges.add(frozenset((names[i], names[other + (other >= i)])))
         apart = [(a, b) for a in sorted(names) for b in sorted(names) if a != b and frozenset((a, b)) not in edges]
         start, goal = apart[int(generator.integers(0, len(apart)))]
         listed = sorted("".join(sorted(edge)) for edge in edges)

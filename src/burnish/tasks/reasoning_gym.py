@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import io
 import itertools
 import json
 import re
@@ -153,7 +155,8 @@ def reference(entry: Mapping[str, Any]) -> str:
     for value in (entry["answer"], metadata.get("example_correct_answer"), metadata.get("example_answer")):
         if isinstance(value, str):
             return value
-    return ""
+    coloring = metadata.get("possible_answer")
+    return json.dumps({str(node): color for node, color in coloring.items()}) if isinstance(coloring, dict) else ""
 
 
 def _texts(entry: Mapping[str, Any]) -> list[str]:
@@ -171,7 +174,7 @@ def _entry(dataset: Any, index: int) -> dict[str, Any]:
     random.seed(dataset.seed + index)
     np.random.seed((dataset.seed + index) % 2**32)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # one prints dots while it searches
             warnings.simplefilter("ignore")
             return dict(dataset[index])
     finally:

@@ -74,7 +74,7 @@ class Objective(Config):
         beta: short for `kl={"beta": ...}`; 0 also spares the reference model. Raises UserError.
         """
         if "beta" in knobs:
-            knobs["kl"] = {"beta": knobs.pop("beta")}
+            knobs["kl"] = {**dict(knobs.get("kl", {})), "beta": knobs.pop("beta")}
         data = {field: getattr(self, field) for field in type(self).model_fields} | {"name": self.name.rstrip("*") + "*"}
         for knob, value in knobs.items():
             present = data.get(knob)

@@ -86,7 +86,7 @@ class SoftGate(Surrogate):
 
     def __call__(self, x: Point) -> tuple[Tensor, Tensor]:
         """Never bounded: the gradient fades."""
-        tau = torch.where(x.advantage > 0, self.tau_positive, self.tau_negative).to(x.rho.dtype)
+        tau = torch.full_like(x.rho, self.tau_negative).masked_fill(x.advantage > 0, self.tau_positive)
         return x.advantage * (4 / tau) * torch.sigmoid(tau * (x.rho - 1)), torch.zeros_like(x.rho, dtype=torch.bool)
 
 

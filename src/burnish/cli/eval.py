@@ -1,0 +1,44 @@
+"""Measure a model on held-out data.
+
+  burnish eval MODEL DATA REWARD                    pass@1 with its 95 % interval
+  burnish eval MODEL DATA REWARD --samples 8        pass@k and mean@k too
+  burnish eval MODEL DATA REWARD --against old.json paired difference to an earlier result
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+HELP = "pass@1, pass@k with intervals; paired difference to an earlier result"
+TAKES_FLAGS = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Model, data, reward and where results go; all other fields are flags (--sampling.temperature 0)."""
+    parser.add_argument("model", help="local folder, hub id or adapter folder")
+    parser.add_argument("data", help="JSONL, Parquet or CSV file, dataset folder or hub id, with a prompt column")
+    parser.add_argument("reward", help="a reward's name, package.module:name or file.py:name")
+    parser.add_argument("--output", help="write the result with every completion as JSON")
+    parser.add_argument("--against", metavar="RESULT.json", help="an earlier result of the same items: prints the paired difference")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluates and prints a table."""
+    from burnish.recipes.evaluate import EvalRunConfig, result_rows, run_evaluation
+    from burnish.reports import tables
+    from burnish.runs.config import load_config
+    from burnish.tasks.evaluation import EvalResult
+
+    earlier = EvalResult.load(args.against) if args.against else None
+    named = ["--model.path", args.model, "--data.path", args.data, "--rewards", json.dumps([args.reward])]
+    result = run_evaluation(load_config(EvalRunConfig, None, [*named, *args.flags]), silent=args.json)
+    if args.output:
+        result.save(args.output)
+    rows = result_rows(result, earlier)
+    if args.json:
+        print(json.dumps(result.summary() | {"measures": rows}))
+        return
+    tables.show(rows, title=f"{args.model} on {len(result.items)} prompts of {args.data}")
+    if args.output:
+        print(f"Result: {args.output}")

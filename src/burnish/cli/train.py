@@ -1,0 +1,67 @@
+"""Fine-tune a model (stage sft) or improve it by reinforcement learning (stage rl).
+
+  burnish train config.yaml                         everything from a file
+  burnish train config.yaml --rl.steps 200          flags win over the file
+  burnish train --model.path M --data.path D.jsonl --rl.rewards '[reward.py:score]' --output runs/a
+  burnish train config.yaml --check                 look before you leap: no update is made
+  burnish train config.yaml --resume                go on where a stopped or killed run ended
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+
+HELP = "fine-tune or improve a model on your data with your reward"
+TAKES_FLAGS = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The file, and what is not part of the configuration."""
+    parser.add_argument("config", nargs="?", help="YAML file; every field of it is also a flag (--rl.steps 200)")
+    parser.add_argument("--check", action="store_true", help="show prompts, loss masks, rewards and samples of eight rows, then stop")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run folder")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
+    parser.add_argument("--fields", action="store_true", help="list every field with its type, default and meaning, and stop")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Loads the configuration and trains."""
+    from burnish.recipes.config import TrainConfig
+    from burnish.reports.tables import show as show_table
+    from burnish.runs.config import describe_fields, load_config, to_yaml
+    from burnish.runs.errors import UserError
+
+    if args.fields:
+        rows = [dict(zip(("field", "type", "default", "meaning"), row)) for row in describe_fields(TrainConfig)]
+        print(json.dumps(rows, indent=1)) if args.json else show_table(rows)
+        return
+    path, flags = args.config, list(args.flags)
+    if path is not None and path.startswith("-"):
+        path, flags = None, [path, *flags]
+    if path is None and not flags:
+        raise UserError("burnish train: give a YAML file or flags; `burnish train --fields` lists them all")
+    config = load_config(TrainConfig, path, flags)
+    if args.dry_run:
+        print(to_yaml(config), end="")
+        return
+    if args.check:
+        from burnish.recipes.check import check, show
+
+        found = check(config)
+        print(json.dumps(found.to_dict(), indent=2)) if args.json else show(found)
+        return
+    from burnish.recipes.train import train
+    from burnish.reports.report import write_report
+    from burnish.reports.terminal import summary
+
+    command = shlex.join(["burnish", *sys.argv[1:]])
+    result = train(config, resume=args.resume, command=command, silent=args.json)
+    report = write_report(result["run"].path)
+    if args.json:
+        print(json.dumps({key: value for key, value in result.items() if isinstance(value, int | float | str | None)} | {"report": str(report)}))
+        return
+    summary(result["run"].path)
+    print(f"Report: {report}")

@@ -1,0 +1,157 @@
+"""`burnish train --check`: eight rows through everything but the update, so that mistakes show before they cost anything."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from burnish.data.examples import to_examples
+from burnish.models.policy import Policy
+from burnish.recipes.config import TrainConfig
+from burnish.recipes.rl import build_objective, build_source
+from burnish.recipes.train import Inputs, items_of, load_inputs, refuse_impossible
+from burnish.records import Item, Rollout, Score, StopReason, Turn
+from burnish.rl.measure import Measurer
+from burnish.rl.scoring import score_groups
+from burnish.runs.seeds import seed_everything
+
+ROWS, SAMPLES = 8, 2
+GOLD = ("completion", "answer", "solution", "ground_truth", "target")
+"""Columns that may hold a reference answer, in order of preference."""
+
+
+@dataclasses.dataclass
+class Shown:
+    """One row as the model sees it. pieces: (token text, carries loss). gold: reward of the reference answer."""
+
+    where: str
+    pieces: list[tuple[str, bool]]
+    gold: float | None = None
+    gold_success: float | None = None
+    samples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class CheckResult:
+    """warnings: what should be mended first. success, uniform: shares over the sampled completions and groups."""
+
+    stage: str
+    rows: list[Shown]
+    warnings: list[str]
+    success: float | None = None
+    uniform: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+def check(config: TrainConfig, *, model: Any = None, tokenizer: Any = None, data: Any = None, reward: Any = None) -> CheckResult:
+    """Loads eight rows, renders prompts with their special tokens and the loss mask, scores the reference answers and samples.
+
+    Nothing is written and no weight moves. Raises UserError as `train` would.
+    """
+    refuse_impossible(config, data is not None, reward)
+    inputs = load_inputs(config, model, tokenizer, data)
+    inputs = dataclasses.replace(inputs, rows=inputs.rows[:ROWS])
+    seed_everything(config.seed)
+    return _check_sft(config, inputs) if config.stage == "sft" else _check_rl(config, inputs, reward)
+
+
+def _check_sft(config: TrainConfig, inputs: Inputs) -> CheckResult:
+    examples = to_examples(inputs.rows, inputs.policy, config.sft.loss_on, config.sft.max_length, too_long=config.sft.too_long,
+                           template_args=config.model.template_args)  # fmt: skip
+    shown = [Shown(one.where, pieces(inputs.policy, one.ids, one.mask)) for one in examples]
+    ends = set(inputs.policy.eos_ids)
+    without = [one.where for one in examples if not any(token in ends and flag for token, flag in zip(one.ids, one.mask))]
+    warnings = [f"{where}: no end-of-sequence token carries loss, so the model will not learn to stop here" for where in without]
+    return CheckResult("sft", shown, warnings)
+
+
+def _check_rl(config: TrainConfig, inputs: Inputs, reward: Any) -> CheckResult:
+    policy = inputs.policy
+    items = items_of(config, policy, inputs.rows, SAMPLES)
+    measurer = Measurer({"policy": policy})
+    source = build_source(config, policy, items, measurer, build_objective(config.rl), reward)
+    rendered = [policy.encode(list(item.prompt), tools=item.columns.get("tools"), **config.model.template_args) if item.is_chat
+                else list(item.prompt) for item in items]  # fmt: skip
+    warnings = []
+    groups = score_groups(source.think(items, 0, 0), source.rewards, source.shapers, policy, measurer)
+    shown = []
+    for item, ids, group, where in zip(items, rendered, groups, inputs.rows.where):
+        one = Shown(where, pieces(policy, ids, np.zeros(len(ids), bool)))
+        gold = reference(item)
+        if gold is not None:
+            score = gold_score(item, ids, gold, source.rewards, policy, measurer)
+            one.gold, one.gold_success = score.reward, score.success
+            if not score.invalid and (score.success == 0 or (score.success is None and score.reward <= 0)):
+                warnings.append(f"{where}: the reference answer {gold[:40]!r} scores {score.reward:g}; check the reward or the answer")
+        one.samples = [
+            {"text": policy.decode(rollout.output_ids), "reward": score.reward, "success": score.success, "stop": str(rollout.stop)}
+            for rollout, score in zip(group.rollouts, group.scores)
+        ]
+        shown.append(one)
+    scores = [score for group in groups for score in group.scores if not score.invalid]
+    known = [score.success for score in scores if score.success is not None]
+    uniform = [len({score.reward for score in group.scores}) == 1 for group in groups]
+    if all(rollout.stop == StopReason.LENGTH for group in groups for rollout in group.rollouts):
+        warnings.append("every completion was cut at rl.max_new_tokens; raise it, or teach the model to stop first (stage sft)")
+    return CheckResult("rl", shown, warnings, float(np.mean(known)) if known else None, float(np.mean(uniform)))
+
+
+def reference(item: Item) -> str | None:
+    """The item's reference answer as text, from the first column that holds one."""
+    for name in GOLD:
+        value = item.columns.get(name)
+        if isinstance(value, list) and value and isinstance(value[-1], dict):
+            value = value[-1].get("content")
+        if isinstance(value, str | int | float):
+            return str(value)
+    return None
+
+
+def gold_score(item: Item, ids: Sequence[int], gold: str, rewards: Sequence[Any], policy: Policy, measurer: Measurer) -> Score:
+    """The reward of the reference answer, as if the policy had written it."""
+    output = policy.tokenizer(gold, add_special_tokens=False)["input_ids"] + list(policy.eos_ids)[:1]
+    rollout = Rollout(item.id, 0, [Turn(list(ids), output, np.zeros(len(output)))])
+    return score_groups([(item, [rollout])], rewards, [], policy, measurer)[0].scores[0]
+
+
+def pieces(policy: Policy, ids: Sequence[int], mask: Sequence[bool] | np.ndarray) -> list[tuple[str, bool]]:
+    """Stretches of tokens with and without loss, special tokens visible."""
+    out: list[tuple[list[int], bool]] = []
+    for token, flag in zip(ids, mask):
+        if not out or out[-1][1] != bool(flag):
+            out.append(([], bool(flag)))
+        out[-1][0].append(token)
+    return [(policy.decode(part, skip_special_tokens=False), flag) for part, flag in out]
+
+
+def show(result: CheckResult, console: Console | None = None) -> None:
+    """Prints the result for people: loss tokens in green, reference answers and samples by reward."""
+    console = console or Console()
+    for number, row in enumerate(result.rows):
+        console.print(Text(f"row {number} ({row.where})", style="bold"))
+        for text, flag in row.pieces:
+            console.print(Text(text, style="green" if flag else "dim"), end="")
+        console.print()
+        if row.gold is not None:
+            style = "red" if row.gold <= 0 else "green"
+            console.print(Text(f"  reference answer scores {row.gold:g}", style=style))
+        for sample in row.samples:
+            console.print(Text(f"  [{sample['reward']:g}] {sample['text']!r} ({sample['stop']})", style="green" if sample["reward"] > 0 else "yellow"))
+    if result.stage == "sft":
+        console.print("green: tokens that carry loss")
+    if result.success is not None:
+        console.print(f"success of {SAMPLES} samples a prompt: {result.success:.1%}")
+    if result.uniform is not None:
+        console.print(f"groups whose rewards are all equal: {result.uniform:.1%} (they teach nothing)")
+    for warning in result.warnings:
+        console.print(Text(f"warning: {warning}", style="bold red"))
+    console.print("checked; no weight was changed" if not result.warnings else f"checked with {len(result.warnings)} warnings; no weight was changed")
+

@@ -1,0 +1,127 @@
+"""`burnish eval` and `burnish generate`: measure a model on held-out data, or just look at what it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from burnish.data.config import DataConfig
+from burnish.data.items import to_items
+from burnish.inference.engine import Engine
+from burnish.inference.generate import generate
+from burnish.models.policy import Policy
+from burnish.recipes.config import ModelConfig, Part, SamplingConfig
+from burnish.recipes.policy import load_policy
+from burnish.recipes.rl import as_reward
+from burnish.records import Limits
+from burnish.rl.scoring import Combined
+from burnish.runs import parts
+from burnish.runs.config import Config
+from burnish.runs.errors import UserError
+from burnish.runs.progress import bar
+from burnish.tasks.evaluation import EvalResult, evaluate
+
+
+class EvalRunConfig(Config):
+    """Everything of an evaluation that is not its model, data and reward."""
+
+    model: ModelConfig = Field(default_factory=ModelConfig)  # type: ignore[arg-type]
+    data: DataConfig | None = Field(None, description="where the rows are and what their columns mean")
+    rewards: tuple[Part, ...] = Field((), description="what counts; several are added up")
+    samples: int = Field(1, ge=1, description="completions for each prompt")
+    max_new_tokens: int = Field(256, ge=1, description="longest completion, in tokens")
+    max_prompt_tokens: int | None = Field(None, ge=1, description="longest prompt; longer ones are bad rows")
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)  # type: ignore[arg-type]
+    engine_mode: str = Field("auto", description="auto, exact or fast")
+    seed: int = Field(0, ge=0, description="completions repeat from it")
+    threads: int | None = Field(None, ge=1, description="CPU threads; unset: chosen by the model's size")
+
+
+def run_evaluation(
+    config: EvalRunConfig, *, model: Any = None, tokenizer: Any = None, data: Any = None, reward: Any = None, silent: bool = True
+) -> EvalResult:
+    """pass@1, pass@k, mean@k with intervals clustered by prompt. Objects may stand in for model, data and reward."""
+    if config.data is None and data is None:
+        raise UserError("data.path is not set; name a file with prompts")
+    given = config.rewards if reward is None else reward if isinstance(reward, list | tuple) else [reward]
+    if not given:
+        raise UserError("no reward is given; name one, e.g. reward.py:score")
+    rewards = [as_reward(parts.make("burnish.rl.rewards", spec)) for spec in given]
+    source = config.data or DataConfig(path="data")
+    rows = source.load(data)
+    policy = load_policy(config.model, model, tokenizer, config.threads)
+    items = to_items(
+        rows,
+        policy,
+        1,
+        Limits(max_new_tokens=config.max_new_tokens),
+        config.model.template_args,
+        source.tools_column,
+        max_prompt_tokens=config.max_prompt_tokens,
+        too_long=source.bad_rows,
+    )
+    with bar(len(items), "eval", silent=silent) as progress:
+        return evaluate(
+            policy,
+            items,
+            Combined(rewards),
+            samples=config.samples,
+            sampling=config.sampling.sampling(),
+            seed=config.seed,
+            engine=Engine(policy.model, policy.tokenizer, policy.eos_ids, mode=config.engine_mode),
+            name=config.model.path,
+            template_args=config.model.template_args,
+            progress=lambda done, total: progress.update(done),
+        )
+
+
+def result_rows(result: EvalResult, earlier: EvalResult | None = None) -> list[dict[str, Any]]:
+    """Table rows: measure, value and 95 % interval; with an earlier result the paired difference."""
+    from burnish.tasks.evaluation import paired_difference
+
+    measures = {"pass@1": result.success(), **{f"pass@{k}": result.pass_at(k) for k in result.ks if k > 1}, "reward": result.reward()}
+    if earlier is not None:
+        measures["success - earlier"] = paired_difference(earlier, result)
+    return [
+        {"measure": name, "value": found.mean, "low": found.low, "high": found.high}
+        for name, found in measures.items()
+        if found.mean == found.mean
+    ]
+
+
+def prompts_of(words: Sequence[str], file: str | None) -> list[str | list[dict[str, Any]]]:
+    """Prompts from the command line, or from a file: JSONL with a `prompt` column, else one prompt a line."""
+    if file is None:
+        return list(words)
+    if Path(file).suffix in (".jsonl", ".json", ".parquet", ".csv", ".gz"):
+        return [row["prompt"] for row in DataConfig(path=file, format="prompt").load()]
+    try:
+        lines = [line for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+    if not lines:
+        raise UserError(f"{file}: there are no prompts")
+    return list(lines)
+
+
+def complete(
+    policy: Policy, prompts: Sequence[Any], config: EvalRunConfig, chat: bool = False, n: int = 1, stream: Any = None
+) -> list[list[str]]:
+    """n completions of each prompt as text. chat: text prompts become user messages."""
+    ids = [
+        policy.encode([{"role": "user", "content": prompt}] if chat and isinstance(prompt, str) else prompt,
+                      **(config.model.template_args if chat or not isinstance(prompt, str) else {}))
+        for prompt in prompts
+    ]  # fmt: skip
+    engine = Engine(policy.model, policy.tokenizer, policy.eos_ids, mode=config.engine_mode)
+    turns = generate(engine, ids, config.sampling.sampling(), n=n, max_new_tokens=config.max_new_tokens, seeds=config.seed, stream=stream)
+    return [[policy.decode(turn.output_ids) for turn in group] for group in turns]
+
+
+def json_line(prompt: Any, texts: Sequence[str]) -> str:
+    """One JSON line of `burnish generate --json`."""
+    return json.dumps({"prompt": prompt, "completions": list(texts)}, ensure_ascii=False)

@@ -1,0 +1,74 @@
+"""Golden arrays of the RL catalogue (computed with verl, TRL, OpenRLHF and prime-rl), and the way from padded to flat tensors."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from burnish.rl.credit.batch import Advantages, CreditBatch
+from burnish.rl.objectives.tokens import TokenTable
+
+FOLDER = Path(__file__).parent / "golden"
+
+
+@functools.lru_cache
+def load(name: str) -> dict[str, np.ndarray]:
+    with np.load(FOLDER / f"{name}.npz") as data:
+        return {key: data[key] for key in data.files}
+
+
+def tensor(file: str, name: str) -> torch.Tensor:
+    return torch.from_numpy(load(file)[name].copy())
+
+
+class Flat:
+    """The golden batch under one mask, flat."""
+
+    def __init__(self, mask: np.ndarray | None = None, prompt: np.ndarray | None = None, kept: list[bool] | None = None, gap: bool = False):
+        batch = load("batch")
+        self.mask = torch.from_numpy(batch["mask_gap" if gap else "mask"] if mask is None else mask).bool()
+        self.table = TokenTable.from_lengths(
+            self.mask.sum(1), torch.from_numpy(batch["prompt"] if prompt is None else prompt), kept=kept
+        )
+
+    def tokens(self, padded: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """[N, T] -> [K], or [N] -> [K]."""
+        value = torch.as_tensor(np.array(padded), dtype=torch.float64)
+        return self.table.spread(value) if value.dim() == 1 else value[self.mask]
+
+    def padded(self, flat: torch.Tensor) -> torch.Tensor:
+        """[K] -> [N, T] with zeros."""
+        return torch.zeros(self.mask.shape, dtype=flat.dtype).masked_scatter(self.mask, flat)
+
+    def batch(self, reward: np.ndarray, **more) -> CreditBatch:
+        return CreditBatch.make(self.table, torch.as_tensor(np.array(reward)), **more)
+
+    def rows(self, advantages: Advantages) -> torch.Tensor:
+        """[N]: the one value of each row; fails where it is not constant."""
+        first = torch.stack([row[row_mask][0] for row, row_mask in zip(self.padded(advantages.tokens), self.mask)])
+        assert torch.equal(self.table.spread(first), advantages.tokens)
+        return first
+
+
+def run(objective, flat: Flat, logp, start, advantage, sampler=None, reference=None, current=None, cut=None):
+    """(loss, padded gradient with respect to logp, metrics) of one optimiser step. cut: lists of rollouts (default: one slice of all)."""
+    values = flat.tokens(logp).requires_grad_()
+    tokens = {"advantage": flat.tokens(advantage), "policy.logp": flat.tokens(start)}
+    tokens["sample_logp"] = tokens["policy.logp"] if sampler is None else flat.tokens(sampler)
+    if reference is not None:
+        tokens["reference.logp"] = flat.tokens(reference)
+    if current is not None:
+        tokens["current.logp"] = flat.tokens(current)
+    plan = objective.plan(flat.table, tokens)
+    total, seen = 0.0, []
+    for rollouts in cut or [range(flat.table.n_sequences)]:
+        part, index = flat.table.pick(list(rollouts))
+        local = {key: value[index] for key, value in tokens.items()}
+        loss, found = objective.loss(part, {"policy.logp": values[index]}, local, plan, index)
+        loss.backward()
+        total += float(loss.detach())
+        seen.append(found)
+    return total, flat.padded(values.grad), objective.metrics(flat.table, seen, plan)
