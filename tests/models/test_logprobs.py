@@ -186,8 +186,8 @@ def peak():
 before = peak()
 found = logprobs.token_values(heads.Head(owner), hidden, ids, ("logp", "entropy"), grad=True)
 sum(value.mean() for value in found.values()).backward()
-assert owner.lm_head.weight.grad.abs().sum() > 0
 print((peak() - before) / (4096 * V * 4))
+assert owner.lm_head.weight.grad[0].any()
 """
 
 

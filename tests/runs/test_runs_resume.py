@@ -187,13 +187,15 @@ def test_stop_check_ends_early_and_can_go_on(unbroken: dict[str, Any], tmp_path:
 def test_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     """File-size limits in children: rows that do not fit, a state.safetensors that does not, a model file that does not."""
     found = subprocess.run(
-        [sys.executable, str(SCRIPT), "full", str(tmp_path)], capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+        [sys.executable, str(SCRIPT), "full", str(tmp_path)],
+        capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
     assert found.returncode == 0, found.stderr
     messages = json.loads(found.stdout.splitlines()[-1])
     for (name, message), file in zip(messages.items(), ("metrics.jsonl", "checkpoint-2", "checkpoint-2")):
         folder = tmp_path / name
-        assert message == f"UserError: cannot write {folder / file}: File too large; raise the file-size limit (ulimit -f) or choose another folder"
+        remedy = "raise the file-size limit (ulimit -f) or choose another folder"
+        assert message == f"UserError: cannot write {folder / file}: File too large; {remedy}"
         names = {path.name for path in folder.iterdir()}
         assert names <= {"config.yaml", "run.json", "metrics.jsonl", "rollouts"}
         assert (folder / "metrics.jsonl").read_text().endswith("}\n")

@@ -64,7 +64,9 @@ def dispatch(words: list[str]) -> int:
     if verb not in verbs():
         raise UserError(f"unknown command {verb!r}; {did_you_mean(verb, verbs())}")
     module = load(verb)
-    parser = Parser(prog=f"burnish {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(
+        prog=f"burnish {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     module.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document for machines instead of text and progress bars")
     if getattr(module, "TAKES_FLAGS", False):
@@ -86,7 +88,12 @@ class Parser(argparse.ArgumentParser):
 
 def overview() -> str:
     """The list of verbs."""
-    lines = [f"burnish {__version__}: post-train a language model and measure whether it got better.", "", "usage: burnish COMMAND [options] [--debug]", ""]
+    lines = [
+        f"burnish {__version__}: post-train a language model and measure whether it got better.",
+        "",
+        "usage: burnish COMMAND [options] [--debug]",
+        "",
+    ]
     lines += [f"  {verb:<12} {load(verb).HELP}" for verb in verbs()]
     return "\n".join([*lines, "", "`burnish COMMAND --help` explains one command. Exit codes: 0 fine, 2 bad input, 130 interrupted."])
 

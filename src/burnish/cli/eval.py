@@ -1,8 +1,8 @@
 """Measure a model on held-out data.
 
-  burnish eval MODEL DATA REWARD                    pass@1 with its 95 % interval
-  burnish eval MODEL DATA REWARD --samples 8        pass@k and mean@k too
-  burnish eval MODEL DATA REWARD --against old.json paired difference to an earlier result
+burnish eval MODEL DATA REWARD                    pass@1 with its 95 % interval
+burnish eval MODEL DATA REWARD --samples 8        pass@k and mean@k too
+burnish eval MODEL DATA REWARD --against old.json paired difference to an earlier result
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Write a run's model as a plain Hugging Face folder: adapter merged, model card written.
 
-  burnish export runs/a out/model                   the best checkpoint (the newest where none was picked)
-  burnish export runs/a out/model --push me/model   and upload it to the hub
+burnish export runs/a out/model                   the best checkpoint (the newest where none was picked)
+burnish export runs/a out/model --push me/model   and upload it to the hub
 """
 
 from __future__ import annotations

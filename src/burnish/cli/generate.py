@@ -1,8 +1,8 @@
 """Write completions of prompts.
 
-  burnish generate MODEL "2+2="                     one completion, printed as it comes
-  burnish generate MODEL --file prompts.jsonl --n 4 four for each prompt of a file
-  burnish generate MODEL "Hello" --chat             through the chat template
+burnish generate MODEL "2+2="                     one completion, printed as it comes
+burnish generate MODEL --file prompts.jsonl --n 4 four for each prompt of a file
+burnish generate MODEL "Hello" --chat             through the chat template
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Fine-tune a model (stage sft) or improve it by reinforcement learning (stage rl).
 
-  burnish train config.yaml                         everything from a file
-  burnish train config.yaml --rl.steps 200          flags win over the file
-  burnish train --model.path M --data.path D.jsonl --rl.rewards '[reward.py:score]' --output runs/a
-  burnish train config.yaml --check                 look before you leap: no update is made
-  burnish train config.yaml --resume                go on where a stopped or killed run ended
+burnish train config.yaml                         everything from a file
+burnish train config.yaml --rl.steps 200          flags win over the file
+burnish train --model.path M --data.path D.jsonl --rl.rewards '[reward.py:score]' --output runs/a
+burnish train config.yaml --check                 look before you leap: no update is made
+burnish train config.yaml --resume                go on where a stopped or killed run ended
 """
 
 from __future__ import annotations
@@ -61,7 +61,11 @@ def run(args: argparse.Namespace) -> None:
     result = train(config, resume=args.resume, command=command, silent=args.json)
     report = write_report(result["run"].path)
     if args.json:
-        print(json.dumps({key: value for key, value in result.items() if isinstance(value, int | float | str | None)} | {"report": str(report)}))
+        print(
+            json.dumps(
+                {key: value for key, value in result.items() if isinstance(value, int | float | str | None)} | {"report": str(report)}
+            )
+        )
         return
     summary(result["run"].path)
     print(f"Report: {report}")

@@ -135,6 +135,7 @@ class PrefillPlan:
 
     def __init__(self, segments: list[Segment]):
         self.segments = segments
+        self._runs = _runs(segments)
 
     def attend(
         self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float, softcap: float | None, window: int | None
@@ -142,23 +143,39 @@ class PrefillPlan:
         """See `Plan`. Rows of the output that belong to no segment (padding) are zero."""
         heads, kv_heads, value_dim = q.shape[1], k.shape[1], v.shape[2]
         out = q.new_zeros(q.shape[0], heads, value_dim)
-        for segment in self.segments:
-            cut = slice(segment.start, segment.end)
-            keys, values = k[cut].transpose(0, 1).contiguous(), v[cut].transpose(0, 1).contiguous()
-            if segment.past is not None:
-                keys = torch.cat([segment.past.keys[layer], keys], dim=1)
-                values = torch.cat([segment.past.values[layer], values], dim=1)
-            segment.keys[layer], segment.values[layer] = keys, values
-            m, n, group = segment.end - segment.start, keys.shape[1], heads // kv_heads
-            queries = (q[cut] * scaling).transpose(0, 1).reshape(kv_heads, group * m, -1)
-            weights = torch.bmm(queries, keys.transpose(1, 2))
+        for run in self._runs:
+            n, m, cut = len(run), run[0].end - run[0].start, slice(run[0].start, run[-1].end)
+            keys = k[cut].view(n, m, kv_heads, -1).transpose(1, 2).contiguous()
+            values = v[cut].view(n, m, kv_heads, value_dim).transpose(1, 2).contiguous()
+            past = run[0].past
+            if past is not None:
+                keys = torch.cat([past.keys[layer][None], keys], dim=2)
+                values = torch.cat([past.values[layer][None], values], dim=2)
+            for i, segment in enumerate(run):
+                segment.keys[layer], segment.values[layer] = keys[i], values[i]
+            total, group = keys.shape[2], heads // kv_heads
+            queries = (q[cut] * scaling).view(n, m, heads, -1).transpose(1, 2).reshape(n * kv_heads, group * m, -1)
+            weights = torch.bmm(queries, keys.view(n * kv_heads, total, -1).transpose(1, 2))
             if softcap is not None:
                 weights = weights.div_(softcap).tanh_().mul_(softcap)
             if m > 1 or window is not None:
-                weights.view(heads, m, n).masked_fill_(segment.hidden_keys(window), -torch.inf)
-            attended = torch.bmm(_softmax(weights), values)
-            out[cut] = attended.view(heads, m, value_dim).transpose(0, 1)
+                weights.view(n * heads, m, total).masked_fill_(run[0].hidden_keys(window), -torch.inf)
+            attended = torch.bmm(_softmax(weights), values.view(n * kv_heads, total, value_dim))
+            out[cut] = attended.view(n, heads, m, value_dim).transpose(1, 2).reshape(n * m, heads, value_dim)
         return out
+
+
+def _runs(segments: list[Segment]) -> list[list[Segment]]:
+    """Neighbouring segments of one length that begin their rows: one batch of equal shapes each."""
+    runs: list[list[Segment]] = []
+    for segment in segments:
+        last = runs[-1][-1] if runs else None
+        same = last is not None and last.past is None and segment.past is None and last.end == segment.start
+        if last is not None and same and last.end - last.start == segment.end - segment.start:
+            runs[-1].append(segment)
+        else:
+            runs.append([segment])
+    return runs
 
 
 def _softmax(weights: torch.Tensor) -> torch.Tensor:

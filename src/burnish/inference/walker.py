@@ -21,17 +21,25 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclasses.dataclass
 class Norm:
-    """RMS norm (bias None) or layer norm over the last dimension."""
+    """RMS norm (bias None) or layer norm over the last dimension of size `dim`. weight None: it is folded into what follows."""
 
-    weight: torch.Tensor
+    dim: int
+    weight: torch.Tensor | None
     bias: torch.Tensor | None
     eps: float
     rms: bool
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        if self.rms:
-            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        if not self.rms:
+            return F.layer_norm(x, (self.dim,), self.weight, self.bias, self.eps)
+        x = x * inverse_rms(x, self.dim, self.eps)
+        return x if self.weight is None else x.mul_(self.weight)
+
+
+def inverse_rms(x: torch.Tensor, dim: int, eps: float) -> torch.Tensor:
+    """1 / sqrt(mean(x^2) + eps) over the last dimension, kept. From the vector norm: half the time of torch's composed rms_norm."""
+    norm = torch.linalg.vector_norm(x, 2, -1, True)
+    return (norm * norm).mul_(1.0 / dim).add_(eps).rsqrt_()
 
 
 @dataclasses.dataclass
@@ -149,7 +157,7 @@ class WalkerPath:
         projected = layer.qkv(layer.norm_in(x)).view(x.shape[0], both + w.kv_heads, w.dim)
         qk = projected[:, :both]
         if layer.qk_weight is not None:
-            qk = F.rms_norm(qk, (w.dim,), None, layer.qk_eps) * layer.qk_weight
+            qk = (qk * inverse_rms(qk, w.dim, layer.qk_eps)).mul_(layer.qk_weight)
         if turn is not None:
             qk = (qk * turn[0]).addcmul_(torch.roll(qk, w.dim // 2, -1), turn[1])
         q, k, v = qk[:, : w.heads], qk[:, w.heads :], projected[:, both:]

@@ -58,22 +58,27 @@ def _linear(module: Any) -> Linear:
     return Linear(weight.detach(), None if module.bias is None else module.bias.detach())
 
 
-def _fused(*modules: Any) -> Linear:
-    """Several projections of one input as one; a copy."""
-    weight = torch.cat([m.weight.detach() for m in modules]).t()
+def _fused(*modules: Any, after: torch.Tensor | None = None) -> Linear:
+    """Several projections of one input as one; a copy. after: weights [in] of the norm before them, folded in."""
+    weight = torch.cat([m.weight.detach() for m in modules])
+    weight = (weight if after is None else weight * after).t()
     bias = None if modules[0].bias is None else torch.cat([m.bias.detach() for m in modules])
     return Linear(weight, bias)
 
 
 def _layer_norm(module: nn.LayerNorm) -> Norm:
     bias = None if module.bias is None else module.bias.detach()
-    return Norm(module.weight.detach(), bias, module.eps, rms=False)
+    return Norm(module.normalized_shape[0], module.weight.detach(), bias, module.eps, rms=False)
 
 
-def _rms(module: Any, plus_one: bool) -> Norm:
-    weight = module.weight.detach()
+def _rms(module: Any, plus_one: bool, folded: bool = False) -> Norm:
     eps = module.eps if plus_one else module.variance_epsilon
-    return Norm(weight + 1.0 if plus_one else weight, None, eps, rms=True)
+    return Norm(module.weight.shape[0], None if folded else _scale(module, plus_one), None, eps, rms=True)
+
+
+def _scale(module: Any, plus_one: bool) -> torch.Tensor:
+    """What an RMS norm multiplies by: Gemma stores it minus one."""
+    return module.weight.detach() + 1.0 if plus_one else module.weight.detach()
 
 
 def _rotary_like(model: Any) -> Weights:
@@ -85,12 +90,13 @@ def _rotary_like(model: Any) -> Weights:
     layers = []
     for block in core.layers[: config.num_hidden_layers]:
         attention, mlp = block.self_attn, block.mlp
+        before_mlp = block.pre_feedforward_layernorm if gemma else block.post_attention_layernorm
         layer = Layer(
-            norm_in=_rms(block.input_layernorm, gemma),
-            qkv=_fused(attention.q_proj, attention.k_proj, attention.v_proj),
+            norm_in=_rms(block.input_layernorm, gemma, folded=True),
+            qkv=_fused(attention.q_proj, attention.k_proj, attention.v_proj, after=_scale(block.input_layernorm, gemma)),
             out=_linear(attention.o_proj),
-            norm_mlp=_rms(block.pre_feedforward_layernorm if gemma else block.post_attention_layernorm, gemma),
-            up=_fused(mlp.gate_proj, mlp.up_proj),
+            norm_mlp=_rms(before_mlp, gemma, folded=True),
+            up=_fused(mlp.gate_proj, mlp.up_proj, after=_scale(before_mlp, gemma)),
             down=_linear(mlp.down_proj),
         )
         if gemma:

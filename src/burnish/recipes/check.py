@@ -144,7 +144,9 @@ def show(result: CheckResult, console: Console | None = None) -> None:
             style = "red" if row.gold <= 0 else "green"
             console.print(Text(f"  reference answer scores {row.gold:g}", style=style))
         for sample in row.samples:
-            console.print(Text(f"  [{sample['reward']:g}] {sample['text']!r} ({sample['stop']})", style="green" if sample["reward"] > 0 else "yellow"))
+            console.print(
+                Text(f"  [{sample['reward']:g}] {sample['text']!r} ({sample['stop']})", style="green" if sample["reward"] > 0 else "yellow")
+            )
     if result.stage == "sft":
         console.print("green: tokens that carry loss")
     if result.success is not None:
@@ -153,5 +155,6 @@ def show(result: CheckResult, console: Console | None = None) -> None:
         console.print(f"groups whose rewards are all equal: {result.uniform:.1%} (they teach nothing)")
     for warning in result.warnings:
         console.print(Text(f"warning: {warning}", style="bold red"))
-    console.print("checked; no weight was changed" if not result.warnings else f"checked with {len(result.warnings)} warnings; no weight was changed")
-
+    console.print(
+        "checked; no weight was changed" if not result.warnings else f"checked with {len(result.warnings)} warnings; no weight was changed"
+    )

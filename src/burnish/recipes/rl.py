@@ -15,6 +15,8 @@ from burnish.models.save import write_files
 from burnish.recipes.config import RLConfig, TrainConfig
 from burnish.recipes.policy import frozen_copy
 from burnish.records import Item
+from burnish.rl.curricula.base import make_curriculum
+from burnish.rl.filters.combine import make_filter
 from burnish.rl.learner import Learner
 from burnish.rl.measure import Measurer
 from burnish.rl.objectives import presets
@@ -59,21 +61,21 @@ def as_reward(part: Any) -> Any:
     return part if names and names[0] == "group" else TRLReward(part)
 
 
-def build_source(config: TrainConfig, policy: Policy, items: Sequence[Item], measurer: Measurer, objective: Objective, reward: Any) -> Source:
+def build_source(
+    config: TrainConfig, policy: Policy, items: Sequence[Item], measurer: Measurer, objective: Objective, reward: Any
+) -> Source:
     """Curriculum, thinker, rewards, shapers, filters and engine, wired up."""
     rl = config.rl
-    spec = {"name": rl.curriculum} if isinstance(rl.curriculum, str) else rl.curriculum
-    curriculum = parts.make(f"{ROOM}.curricula", {**spec, "items": list(items)} if isinstance(spec, dict) else spec)
     filters = rl.filters if rl.filters is not None else presets.filters(objective.name)
     return Source(
         policy=policy,
         engine=Engine(policy.model, policy.tokenizer, policy.eos_ids, mode=rl.engine_mode, slots=rl.slots, max_length=policy.max_length),
-        curriculum=curriculum,
+        curriculum=make_curriculum(rl.curriculum, items),
         thinker=parts.make(f"{ROOM}.rollouts", rl.thinker),
         rewards=build_rewards(rl, reward),
         measurer=measurer,
         shapers=[parts.make(f"{ROOM}.rewards", spec) for spec in rl.shapers],
-        filters=[parts.make(f"{ROOM}.filters", spec) for spec in filters],
+        filters=[make_filter(spec) for spec in filters],
         prompts=rl.prompts_per_step,
         sampling=config.sampling.sampling(),
         template_args=config.model.template_args,

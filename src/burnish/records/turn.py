@@ -78,7 +78,9 @@ class Turn:
             if data.get(name) is not None:
                 data[name] = np.array([np.nan if v is None else v for v in data[name]], dtype=dtype)
         data["sampling"] = Sampling(**data["sampling"])
-        data["replay"] = {key: np.array(value["data"], dtype=value["dtype"]).reshape(value["shape"]) for key, value in data["replay"].items()}
+        data["replay"] = {
+            key: np.array(value["data"], dtype=value["dtype"]).reshape(value["shape"]) for key, value in data["replay"].items()
+        }
         return cls(**data)
 
 

@@ -78,9 +78,7 @@ class Learner:
             collected.append((1, dict(mover())))
         return _average(collected) | {"num_tokens_step": float(table.n_kept_tokens), "learner/updates": float(len(collected))}
 
-    def _measure(
-        self, rollouts: Sequence[Rollout], chosen: Sequence[int], table: TokenTable, step: int, one_step: bool
-    ) -> dict[str, Any]:
+    def _measure(self, rollouts: Sequence[Rollout], chosen: Sequence[int], table: TokenTable, step: int, one_step: bool) -> dict[str, Any]:
         """What credit and objective need, of the kept rollouts only, laid out over all rollouts (zeros where not kept).
 
         Nothing asked for, nothing computed: with one optimiser step on a batch, the old log-prob is the learner's own, detached.

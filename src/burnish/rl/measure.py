@@ -32,7 +32,9 @@ class Measurer:
         """Raises UserError where a need names a model that the run does not have."""
         for need in needs:
             if need.model not in self.models:
-                raise UserError(f"a part needs {need.key!r} of model {need.model!r}, which this run lacks; {did_you_mean(need.model, self.models)}")
+                raise UserError(
+                    f"a part needs {need.key!r} of model {need.model!r}, which this run lacks; {did_you_mean(need.model, self.models)}"
+                )
 
     def measure(self, rollouts: Sequence[Rollout], needs: Sequence[Need]) -> Measured:
         """Nothing asked for, nothing computed. Needs with one model and one context share a forward pass."""

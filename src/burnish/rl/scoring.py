@@ -50,7 +50,9 @@ class Combined:
 
     def __call__(self, group: Completions, measured: Measured) -> list[Score]:
         """One Score for each rollout of the group."""
-        return add_scores([checked(reward, reward(group, measured), group.rollouts) for reward in self.rewards], self.rewards, len(group.rollouts))
+        return add_scores(
+            [checked(reward, reward(group, measured), group.rollouts) for reward in self.rewards], self.rewards, len(group.rollouts)
+        )
 
 
 def checked(part: Any, scores: Any, rollouts: Sequence[Rollout]) -> list[Score]:

@@ -12,6 +12,7 @@ from burnish.inference.session import AsyncEngine
 from burnish.models.policy import Policy
 from burnish.records import Group, Item, Rollout, Sampling
 from burnish.rl.batch import Batch
+from burnish.rl.filters.combine import Chain
 from burnish.rl.filters.result import FilterResult
 from burnish.rl.measure import Measurer
 from burnish.rl.scoring import score_groups
@@ -24,7 +25,8 @@ from burnish.runs.resources import Timer
 class Source:
     """The answers to the first three questions, wired to an engine.
 
-    curriculum, thinker, rewards, shapers, filters: the parts; see the folders of `burnish.rl`.
+    curriculum, thinker, rewards, shapers, filters: the parts; see the folders of `burnish.rl`. Filters run here rather than in the
+    Learner, since only the Source can draw more groups; each sees what those before it kept.
     prompts: groups a step asks for. max_rounds: how often filters may ask for more groups in one step.
     """
 
@@ -62,7 +64,7 @@ class Source:
             for part in self.parts.values():
                 if hasattr(part, "observe"):
                     part.observe(fresh)
-            verdict = apply_filters(self.filters, groups)
+            verdict = Chain(self.filters)(groups)
             wanted, rounds = verdict.more, rounds + 1
         if verdict is None:
             raise UserError("rl.prompts_per_step is 0; it must be at least 1")
@@ -106,17 +108,6 @@ def distinct(items: Sequence[Item]) -> list[Item]:
         seen[item.id] = seen.get(item.id, 0) + 1
         out.append(item if seen[item.id] == 1 else dataclasses.replace(item, id=f"{item.id}#{seen[item.id]}"))
     return out
-
-
-def apply_filters(filters: Sequence[Any], groups: list[Group]) -> FilterResult:
-    """All filters together: kept is what every filter keeps; the largest wish for more groups counts."""
-    keep = [[not score.invalid for score in group.scores] for group in groups]
-    more, counts = 0, {}
-    for part in filters:
-        result = part(groups)
-        keep = [[a and b for a, b in zip(mine, theirs)] for mine, theirs in zip(keep, result.keep)]
-        more, counts = max(more, result.more), {**counts, **result.counts}
-    return FilterResult(keep=keep, more=more, counts=counts)
 
 
 def source_metrics(batch: Batch, rounds: int, verdict: FilterResult) -> dict[str, float]:

@@ -24,7 +24,9 @@ class Agent:
 
     def __init__(self, agent: Callable[..., Awaitable[Any]], roles: Sequence[str] = (), trained: Sequence[str] | None = None) -> None:
         if not inspect.iscoroutinefunction(agent):
-            raise UserError(f"agent {getattr(agent, '__name__', agent)!r} is not an async function; write `async def agent(item, chat): ...`")
+            raise UserError(
+                f"agent {getattr(agent, '__name__', agent)!r} is not an async function; write `async def agent(item, chat): ...`"
+            )
         unknown = set(trained or ()) - set(roles or ("policy",))
         if unknown:
             raise UserError(f"thinker.trained names {sorted(unknown)}, which are not among the roles {list(roles) or ['policy']}")
