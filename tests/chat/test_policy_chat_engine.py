@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import types
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from burnish.inference.engine import Engine
 from burnish.inference.session import AsyncEngine
 from burnish.models import tiny
 from burnish.models import tokenizer as tokenizers
+from burnish.models.policy import Policy
 from burnish.records import Sampling
 
 END = "<|im_end|>"
@@ -21,7 +21,7 @@ END = "<|im_end|>"
 def _policy(template="chatml"):
     tokenizer = tokenizers.byte_level(template)
     model = tiny.make("qwen3", tokenizer, hidden=32, layers=1, max_length=400)
-    return types.SimpleNamespace(model=model, tokenizer=tokenizer, eos_ids=tokenizers.end_ids(tokenizer), max_length=400)
+    return Policy(model, tokenizer)
 
 
 def _engine(policy):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from burnish.data.examples import to_examples
 from burnish.data.formats import load_rows
 from burnish.data.items import to_items
 from burnish.records import Limits
@@ -55,3 +56,9 @@ def test_data_without_prompts_is_refused(make_policy):
         to_items(load_rows([{"messages": [ask("q")], "prompt": 3}]), make_policy())
     with pytest.raises(UserError, match=r"data:row 1: .*template"):
         to_items(load_rows([{"prompt": [ask("q")]}]), make_policy())
+
+
+def test_a_model_without_a_limit_takes_any_length(make_policy):
+    rows = load_rows([{"prompt": "x" * 5000, "completion": "y"}])
+    assert len(to_items(rows, make_policy(max_length=None))[0].prompt) == 5000
+    assert len(to_examples(rows, make_policy(max_length=None))[0].ids) == 5002

@@ -34,7 +34,7 @@ def all_gradients(value, inputs):
 @pytest.mark.parametrize("kind", ["gemma2", "qwen3"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7, "per token"])
 def test_values_and_gradients_are_the_naive_ones(kind, temperature):
-    model, head, hidden, ids = made(kind)
+    _model, head, hidden, ids = made(kind)
     if temperature == "per token":
         temperature = torch.linspace(0.5, 2, K, dtype=torch.float64)
         temperature[3] = 0  # greedy: counts as 1
@@ -58,7 +58,7 @@ def test_values_and_gradients_are_the_naive_ones(kind, temperature):
 
 @pytest.mark.parametrize("want", ["logp", "entropy", "kl"])
 def test_each_value_alone_has_its_gradient(want):
-    model, head, hidden, ids = made("gemma2", final_logit_softcapping=5.0)
+    _model, head, hidden, ids = made("gemma2", final_logit_softcapping=5.0)
     extras = {"kl": {"teacher": torch.randn(K, V, dtype=torch.float64), "weight": 1.0}}
     terms = {"kl": distance} if want == "kl" else {}
     hidden.requires_grad_()
@@ -143,7 +143,7 @@ def test_masked_vocabulary_and_empty_input():
 
 
 def test_reduces_see_each_rollout_once():
-    model, head, hidden, ids = made("llama")
+    _model, head, hidden, ids = made("llama")
     mean = lambda states, its_head, tokens, mask: (states[mask].mean(0), len(tokens), its_head is head)  # noqa: E731
     found = logprobs.token_values(head, hidden, ids, (), reduces={"mean": mean}, segments=[30, 0, 7])
     assert list(found) == ["mean"]
@@ -154,7 +154,7 @@ def test_reduces_see_each_rollout_once():
 
 
 def test_errors():
-    model, head, hidden, ids = made("llama")
+    _model, head, hidden, ids = made("llama")
     with pytest.raises(UserError, match="may hold logp and entropy"):
         logprobs.token_values(head, hidden, ids, ("logprob",))
     with pytest.raises(ValueError, match="wanted are"):

@@ -30,9 +30,7 @@ class Flat:
     def __init__(self, mask: np.ndarray | None = None, prompt: np.ndarray | None = None, kept: list[bool] | None = None, gap: bool = False):
         batch = load("batch")
         self.mask = torch.from_numpy(batch["mask_gap" if gap else "mask"] if mask is None else mask).bool()
-        self.table = TokenTable.from_lengths(
-            self.mask.sum(1), torch.from_numpy(batch["prompt"] if prompt is None else prompt), kept=kept
-        )
+        self.table = TokenTable.from_lengths(self.mask.sum(1), torch.from_numpy(batch["prompt"] if prompt is None else prompt), kept=kept)
 
     def tokens(self, padded: np.ndarray | torch.Tensor) -> torch.Tensor:
         """[N, T] -> [K], or [N] -> [K]."""

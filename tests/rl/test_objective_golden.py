@@ -102,7 +102,11 @@ AGGREGATIONS = {
     "sequence_sum_Lmax12": {"name": "sequence_sum", "max_length": 12},
     "prompt_mean": "prompt_mean",
 }
-DROPPED = {"token_mean_row3_masked": "token_mean", "sequence_mean_row3_dropped": "sequence_mean", "sequence_sum_row3_dropped": "sequence_sum"}
+DROPPED = {
+    "token_mean_row3_masked": "token_mean",
+    "sequence_mean_row3_dropped": "sequence_mean",
+    "sequence_sum_row3_dropped": "sequence_sum",
+}
 
 
 @pytest.mark.parametrize("name", ALL)

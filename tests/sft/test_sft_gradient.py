@@ -1,7 +1,5 @@
 """The gradient of a step: equal to the plain computation, for every cut, packed or padded, and without leaks between examples."""
 
-import types
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +8,7 @@ from burnish.data.examples import Example
 from burnish.models import tiny
 from burnish.models import tokenizer as tokenizers
 from burnish.models.attention import DENSE
+from burnish.models.policy import Policy
 from burnish.models.precision import keep_double
 from burnish.sft.step import Stepper
 
@@ -20,7 +19,7 @@ def _policy(kind="qwen3", dtype=torch.float64, **options):
     torch.set_num_threads(1)
     model = tiny.make(kind, TOKENIZER, hidden=16, layers=2, heads=2, kv_heads=1, max_length=64, dtype=dtype, **options)
     keep_double(model)
-    return types.SimpleNamespace(model=model, tokenizer=TOKENIZER)
+    return Policy(model, TOKENIZER)
 
 
 def _examples(n=7, seed=0):

@@ -4,7 +4,6 @@ import math
 import multiprocessing
 import os
 import signal
-import types
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from burnish.data.examples import to_examples
 from burnish.data.formats import load_rows
 from burnish.models import lora, tiny
 from burnish.models import tokenizer as tokenizers
+from burnish.models.policy import Policy
 from burnish.runs.errors import UserError
 from burnish.runs.folder import Run
 from burnish.sft.config import SFTConfig, rate_schedule
@@ -27,8 +27,7 @@ def _policy(**options):
     torch.set_num_threads(1)
     tokenizer = tokenizers.byte_level(None)
     model = tiny.make("qwen3", tokenizer, hidden=32, layers=1, heads=2, kv_heads=1, max_length=64, **options)
-    encode = lambda prompt: tokenizer(prompt)["input_ids"]  # noqa: E731
-    return types.SimpleNamespace(model=model, tokenizer=tokenizer, eos_ids=tokenizers.end_ids(tokenizer), max_length=64, encode=encode)
+    return Policy(model, tokenizer)
 
 
 def _weights(policy):
@@ -111,8 +110,8 @@ def test_killed_and_resumed_equals_unbroken(tmp_path, average):
 
 
 def test_an_adapter_alone_is_trained(tmp_path):
-    policy = _policy()
-    policy.model = lora.add_lora(policy.model, lora.LoraConfig(rank=4))
+    plain = _policy()
+    policy = Policy(lora.add_lora(plain.model, lora.LoraConfig(rank=4)), plain.tokenizer)
     before = _weights(policy)
     config = SFTConfig(**{**BASE, "learning_rate": 0.01}, steps=30, gradient_checkpointing=True)
     _, run, found = _train(tmp_path / "run", config, policy, held=False)

@@ -14,6 +14,7 @@ from burnish.tasks.safe_answer import is_arithmetic, is_literal
 have = importlib.util.find_spec("reasoning_gym") is not None
 needs_gym = pytest.mark.skipif(not have, reason="reasoning-gym is not installed (extra: env)")
 NO_REFERENCE = {"boxnet", "rush_hour"}
+READS_ANYTHING = {"game_of_life_halting"}  # upstream: whatever is not "true" counts as "false"
 COMPOSITE = {"datasets": [{"name": "leg_counting"}, {"name": "countdown", "weight": 2.0}]}
 JUNK = ("", "garbage", '{"a": 1}', "((", "99999", "[1,2")
 
@@ -28,15 +29,17 @@ def made(name, **fields):
 @pytest.mark.parametrize("name", catalogue() if have else [])
 def test_every_data_set_makes_the_same_problems_again_and_scores_them(name):
     task = made(name)
-    problems = task.items(2, 0)
-    assert [problem.prompt for problem in task.items(2, 0)] == [problem.prompt for problem in problems]
-    for problem in problems:
-        assert problem.prompt
-        assert (problem.answer == "") == (name in NO_REFERENCE)
-        if problem.answer:
-            score = task.score(f"I think so.\n<answer>{problem.answer}</answer>", problem.scored_columns())
-            assert (score.reward, score.success) == (1.0, 1.0)
-    assert not any(task.score(text, problems[0].scored_columns()).success for text in JUNK)
+    (problem,) = task.items(1, 0)
+    assert problem.prompt
+    assert task.items(1, 0)[0].prompt == problem.prompt
+    assert (problem.answer == "") == (name in NO_REFERENCE)
+    columns = problem.scored_columns()
+    if problem.answer:
+        score = task.score(f"I think so.\n<answer>{problem.answer}</answer>", columns)
+        assert (score.reward, score.success) == (1.0, 1.0)
+    scores = [task.score(text, columns) for text in JUNK]
+    assert all(0.0 <= score.reward <= 1.0 for score in scores)
+    assert name in READS_ANYTHING or not any(score.success for score in scores)
 
 
 @needs_gym
@@ -133,6 +136,6 @@ def test_what_passes_for_harmless():
     assert all(is_arithmetic(text) for text in ("x**2*sin(3*x)/6 + C", "-(1+2)*3/4", "exp(-x**2)", "sqrt(x)", "2**x", "7*5 - 7 - 4"))
     assert not any(
         is_arithmetic(text)
-        for text in ("9**9**9", "((9**99)**99)**99", "9**99999", "x.func", "x[0]", "'a'", "lambda: 1", "__import__('os')", "a b", "1,2", "True")
+        for text in ("9**9**9", "((9**99)**99)**99", "9**99999", "x.func", "x[0]", "'a'", "lambda: 1", "f()", "__import__(1)", "a b", "1,2")
     )
     assert not is_arithmetic("+".join(["1"] * 1000))

@@ -75,9 +75,10 @@ class PolicyChat:
         tools = check_tools(tools)
         text = self.render(messages, tools)
         ids, _ = self._history.context(text, messages)
-        if len(ids) >= self.policy.max_length:
-            raise ContextFull(f"{self.agent}: the conversation has {len(ids)} tokens and the model's context {self.policy.max_length}")
-        turn = await self._generate(ids, sampling, min(limit, self.policy.max_length - len(ids)), seed)
+        context = self.policy.max_length
+        if context is not None and len(ids) >= context:
+            raise ContextFull(f"{self.agent}: the conversation has {len(ids)} tokens and the model's context {context}")
+        turn = await self._generate(ids, sampling, limit if context is None else min(limit, context - len(ids)), seed)
         message = parse_reply(self._text(turn, sampling), self.thinking, self._starts_open(text), bool(tools))
         self._history.add(text + self._decode(ids, turn.output_ids), ids + turn.output_ids, message)
         self._record(number, turn)

@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # ours are shown instead; must be set before transformers is imported
     try:
         return dispatch(words)
     except UserError as error:
@@ -48,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return fail(describe_os_error(error), 2, debug, error)
     except Exception as error:
-        message = f"internal error: {type(error).__name__}: {' '.join(str(error).split())[:500]}; this is a defect of burnish: run again with --debug"
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        message = f"internal error: {what}; this is a defect of burnish: run again with --debug"
         return fail(message, 1, debug, error)
 
 

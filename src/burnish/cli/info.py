@@ -14,9 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints the environment."""
-    from burnish.runs.environment import describe_environment
+    from burnish.runs.environment import describe
 
-    facts = describe_environment()
+    facts = describe()
     if args.json:
         print(json.dumps(facts, indent=2))
         return

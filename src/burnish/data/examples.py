@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -68,8 +69,9 @@ def to_examples(
 
     Raises UserError for all that is refused, for data without completions and a tokenizer without an end-of-sequence token.
     """
-    limit = policy.max_length if max_length is None else max_length
-    if not 2 <= limit <= policy.max_length:
+    context = sys.maxsize if policy.max_length is None else policy.max_length
+    limit = context if max_length is None else max_length
+    if not 2 <= limit <= context:
         raise UserError(f"max_length is {max_length}; it must lie between 2 and the model's context of {policy.max_length} tokens")
     if too_long not in ("drop", "truncate", "refuse"):
         raise UserError(f"too_long is {too_long!r}; it must be 'drop', 'truncate' or 'refuse'")
@@ -144,6 +146,8 @@ class _Maker:
         self.end_ids = tuple(policy.eos_ids)
         if not self.end_ids:
             raise UserError("the tokenizer has no end-of-sequence token, so completions could never end; set tokenizer.eos_token")
+        own = getattr(self.tokenizer, "eos_token_id", None)
+        self.end_id = self.end_ids[0] if own is None else int(own)
         unknown = getattr(self.tokenizer, "unk_token_id", None)
         # GPT-2 and others name their end-of-sequence token as the unknown one.
         self.unknown = None if unknown in self.end_ids else unknown
@@ -193,7 +197,7 @@ class _Maker:
         return [index for index in found if index >= first] if first else found[-1:]
 
     def _ended(self, ids: list[int]) -> list[int]:
-        return ids if ids and ids[-1] in self.end_ids else [*ids, self.end_ids[0]]
+        return ids if ids and ids[-1] in self.end_ids else [*ids, self.end_id]
 
 
 def _trimmed(ids: list[int], end_ids: Sequence[int]) -> list[int]:

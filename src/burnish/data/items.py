@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -41,7 +42,9 @@ def to_items(
         raise UserError(f"{rows.report.source}: there is no column 'prompt'; columns there: {', '.join(rows.columns)}; set columns.prompt")
     if rows.format not in ("prompt", "prompt_completion"):
         raise UserError(f"{rows.report.source}: the data was read as {rows.format!r}; read it with format='prompt' to draw prompts from it")
-    limit, why = policy.max_length - 1, f"the model's context is {policy.max_length}, which must leave room for an answer"
+    limit, why = sys.maxsize, ""
+    if policy.max_length is not None:
+        limit, why = policy.max_length - 1, f"the model's context is {policy.max_length}, which must leave room for an answer"
     if max_prompt_tokens is not None and max_prompt_tokens < limit:
         limit, why = max_prompt_tokens, "max_prompt_tokens"
     gate = Gate(Report(rows.report.source, read=len(rows)), too_long)

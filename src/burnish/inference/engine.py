@@ -121,7 +121,8 @@ class Engine(RowVerbs):
         if self._runner is not None:
             with self._guard():
                 self._runner.refresh()
-        self._print = weights_state.fingerprint(self.model)
+        self._parameters = list(self.model.parameters())
+        self._print = weights_state.fingerprint(self._parameters)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -129,7 +130,7 @@ class Engine(RowVerbs):
         """Before decoding starts: eval mode, fused weights up to date, the self-test valid for the present thread count."""
         if self.model.training:
             self.model.eval()
-        if weights_state.fingerprint(self.model) != self._print:
+        if weights_state.fingerprint(self._parameters) != self._print:
             self.refresh(self.version)
         if self._own is None and torch.get_num_threads() != self._threads and not self.busy:
             for slot, handle in enumerate(self._slots.handles):
@@ -161,7 +162,8 @@ class Engine(RowVerbs):
         groups: dict[Any, list[tuple[int, Handle]]] = {}
         for slot, handle in self._slots.live:
             if handle.unfed:
-                groups.setdefault(own_cache.batch_key(self._core, handle), []).append((slot, handle))
+                key = own_cache.batch_key(self._core, handle) if self._keyed else None
+                groups.setdefault(key, []).append((slot, handle))
         logits: torch.Tensor | None = None
         for key, members in groups.items():
             own_cache.begin_batch(self._core, key)

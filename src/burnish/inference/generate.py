@@ -45,12 +45,14 @@ def generate(
                 fresh.append((next_prompt, engine.prefill(prompts[next_prompt], sampling=sampling, max_new_tokens=max_new_tokens)))
                 next_prompt += 1
             engine.settle([handle for _, handle in fresh])
+            started = []
             for index, prompt in fresh:
                 forks = engine.fork(prompt, n, table[index])
                 engine.free(prompt)
-                engine.start(forks)
-                running.update((id(fork), fork) for fork in forks)
+                started += forks
                 places.update((id(fork), (index, j)) for j, fork in enumerate(forks))
+            engine.start(started)
+            running.update((id(fork), fork) for fork in started)
             if stream is not None:
                 for event in engine.step():
                     if id(event.handle) in places:

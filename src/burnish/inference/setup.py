@@ -57,7 +57,9 @@ class EngineSetup:
         else:
             self._runner, self.why = choose_path(model, self.facts)
             self._set_up()
-        self._print = weights_state.fingerprint(model)
+        self._parameters = list(model.parameters())
+        self._print = weights_state.fingerprint(self._parameters)
+        self._keyed = hasattr(self._core, "batch_key")
 
     def _set_up_own(self) -> None:
         mode = self._mode_wanted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,16 +64,18 @@ def sample_step(slots: Slots, logits: torch.Tensor, eos_ids: frozenset[int], tok
     for slot, handle in live:
         index[slot] = len(handle.ids)
     ids, logps, sample_logps = (x.tolist() for x in draw(logits, slots.rows(n), index))
-    events = []
+    events, tokens = [], slots.tokens
     for slot, handle in live:
         token, logp = ids[slot], logps[slot]
-        if math.isnan(logp):
+        if logp != logp:
             raise FloatingPointError(f"the model's logits are NaN at token {len(handle.ids)} of handle {handle.number}")
         handle.record(token, logp, sample_logps[slot], False, version)
-        slots.tokens[slot] = token
-        reason = stop_reason(handle, token, eos_ids, tokenizer)
-        if reason is not None:
-            end_turn(slots, handle, reason)
+        tokens[slot] = token
+        reason = None
+        if token in handle.ends or len(handle.ids) >= handle.limit or handle.sampling.stop:
+            reason = stop_reason(handle, token, eos_ids, tokenizer)
+            if reason is not None:
+                end_turn(slots, handle, reason)
         events.append(TokenEvent(handle, token, logp, reason))
     return events
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,9 +28,9 @@ def load(model: Any, state: Mapping[str, torch.Tensor]) -> None:
             own[name].copy_(value)
 
 
-def fingerprint(model: Any) -> int:
-    """Changes when a parameter is written in place by an optimiser step or `copy_`, or replaced (not through `.data`)."""
-    return hash(tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters()))
+def fingerprint(parameters: Sequence[torch.nn.Parameter]) -> int:
+    """Changes when one of these is written in place by an optimiser step or `copy_`, or given other storage (not through `.data`)."""
+    return hash(tuple([(p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters]))
 
 
 def eos_ids_of(model: Any) -> frozenset[int]:

@@ -81,13 +81,13 @@ def _check_rl(config: TrainConfig, inputs: Inputs, reward: Any) -> CheckResult:
     rendered = [policy.encode(list(item.prompt), tools=item.columns.get("tools"), **config.model.template_args) if item.is_chat
                 else list(item.prompt) for item in items]  # fmt: skip
     warnings = []
-    groups = score_groups(source.think(items, 0, 0), source.rewards, source.shapers, policy, measurer)
+    groups = score_groups(source.think(items, 0, 0), source.reward, source.shapers, policy, measurer)
     shown = []
     for item, ids, group, where in zip(items, rendered, groups, inputs.rows.where):
         one = Shown(where, pieces(policy, ids, np.zeros(len(ids), bool)))
         gold = reference(item)
         if gold is not None:
-            score = gold_score(item, ids, gold, source.rewards, policy, measurer)
+            score = gold_score(item, ids, gold, source.reward, policy, measurer)
             one.gold, one.gold_success = score.reward, score.success
             if not score.invalid and (score.success == 0 or (score.success is None and score.reward <= 0)):
                 warnings.append(f"{where}: the reference answer {gold[:40]!r} scores {score.reward:g}; check the reward or the answer")
@@ -115,11 +115,11 @@ def reference(item: Item) -> str | None:
     return None
 
 
-def gold_score(item: Item, ids: Sequence[int], gold: str, rewards: Sequence[Any], policy: Policy, measurer: Measurer) -> Score:
+def gold_score(item: Item, ids: Sequence[int], gold: str, reward: Any, policy: Policy, measurer: Measurer) -> Score:
     """The reward of the reference answer, as if the policy had written it."""
     output = policy.tokenizer(gold, add_special_tokens=False)["input_ids"] + list(policy.eos_ids)[:1]
     rollout = Rollout(item.id, 0, [Turn(list(ids), output, np.zeros(len(output)))])
-    return score_groups([(item, [rollout])], rewards, [], policy, measurer)[0].scores[0]
+    return score_groups([(item, [rollout])], reward, [], policy, measurer)[0].scores[0]
 
 
 def pieces(policy: Policy, ids: Sequence[int], mask: Sequence[bool] | np.ndarray) -> list[tuple[str, bool]]:

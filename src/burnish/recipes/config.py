@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from burnish.data.config import DataConfig
 from burnish.models.lora import LoraConfig
 from burnish.records import Sampling
-from burnish.runs.config import Config
+from burnish.runs.config import FREE_FIELDS, Config
 from burnish.sft.config import SFTConfig
 
 Part = str | dict[str, Any]
@@ -94,6 +94,8 @@ class RLConfig(Config):
 
 class TrainConfig(Config):
     """`burnish train`: SFT or RL of one model on one data set."""
+
+    free_fields: ClassVar[frozenset[str]] = FREE_FIELDS | {"output"}
 
     stage: Literal["sft", "rl"] = Field("rl", description="supervised fine-tuning or reinforcement learning")
     output: str = Field("", description="run folder")

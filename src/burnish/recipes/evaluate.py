@@ -16,10 +16,8 @@ from burnish.inference.generate import generate
 from burnish.models.policy import Policy
 from burnish.recipes.config import ModelConfig, Part, SamplingConfig
 from burnish.recipes.policy import load_policy
-from burnish.recipes.rl import as_reward
+from burnish.recipes.rl import weighted
 from burnish.records import Limits
-from burnish.rl.scoring import Combined
-from burnish.runs import parts
 from burnish.runs.config import Config
 from burnish.runs.errors import UserError
 from burnish.runs.progress import bar
@@ -50,7 +48,6 @@ def run_evaluation(
     given = config.rewards if reward is None else reward if isinstance(reward, list | tuple) else [reward]
     if not given:
         raise UserError("no reward is given; name one, e.g. reward.py:score")
-    rewards = [as_reward(parts.make("burnish.rl.rewards", spec)) for spec in given]
     source = config.data or DataConfig(path="data")
     rows = source.load(data)
     policy = load_policy(config.model, model, tokenizer, config.threads)
@@ -68,7 +65,7 @@ def run_evaluation(
         return evaluate(
             policy,
             items,
-            Combined(rewards),
+            weighted(given, policy),
             samples=config.samples,
             sampling=config.sampling.sampling(),
             seed=config.seed,

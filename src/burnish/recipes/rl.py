@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,13 +21,10 @@ from burnish.rl.measure import Measurer
 from burnish.rl.objectives import presets
 from burnish.rl.objectives.objective import Objective
 from burnish.rl.queue import LagQueue
-from burnish.rl.rewards.trl import TRLReward
 from burnish.rl.rewards.weighted import Weighted
-from burnish.rl.scoring import Combined
 from burnish.rl.source import Source
 from burnish.rl.trainer import Trainer, parts_of
 from burnish.runs import parts
-from burnish.runs.errors import UserError
 from burnish.runs.folder import Run
 from burnish.runs.groups import ParamGroup
 from burnish.runs.loop import Loop
@@ -44,21 +40,17 @@ def build_objective(config: RLConfig) -> Objective:
     return found if config.beta is None else found.with_(beta=config.beta)
 
 
-def build_rewards(config: RLConfig, reward: Any = None) -> list[Any]:
-    """Reward parts: named ones, a user's own, or objects; plain functions in TRL's signature are wrapped unchanged."""
+def build_reward(config: RLConfig, policy: Policy, reward: Any = None) -> Weighted:
+    """All rewards as one: named ones, a user's own, or objects; functions in TRL's signature are wrapped unchanged."""
     given = config.rewards if reward is None else reward if isinstance(reward, list | tuple) else [reward]
-    made = [as_reward(parts.make(f"{ROOM}.rewards", spec)) for spec in given]
-    if config.weights and len(config.weights) != len(made):
-        raise UserError(f"rl.weights has {len(config.weights)} numbers for {len(made)} rewards; give one for each, or none")
-    return [Weighted(one, weight) for one, weight in zip(made, config.weights)] if config.weights else made
+    return weighted(given, policy, config.weights)
 
 
-def as_reward(part: Any) -> Any:
-    """A plain function whose first parameter is not called `group` is a TRL reward function."""
-    if not inspect.isroutine(part) and not hasattr(part, "func"):
-        return part
-    names = list(inspect.signature(part).parameters)
-    return part if names and names[0] == "group" else TRLReward(part)
+def weighted(specs: Sequence[Any], policy: Policy, weights: Sequence[float] = ()) -> Weighted:
+    """Rewards added up. The bare name of a task stands for that task's verifier."""
+    tasks = parts.names("burnish.tasks")
+    spelled = [{"name": "task", "task": spec} if isinstance(spec, str) and spec in tasks else spec for spec in specs]
+    return Weighted(spelled, weights or None, policy.decode)
 
 
 def build_source(
@@ -72,7 +64,7 @@ def build_source(
         engine=Engine(policy.model, policy.tokenizer, policy.eos_ids, mode=rl.engine_mode, slots=rl.slots, max_length=policy.max_length),
         curriculum=make_curriculum(rl.curriculum, items),
         thinker=parts.make(f"{ROOM}.rollouts", rl.thinker),
-        rewards=build_rewards(rl, reward),
+        reward=build_reward(rl, policy, reward),
         measurer=measurer,
         shapers=[parts.make(f"{ROOM}.rewards", spec) for spec in rl.shapers],
         filters=[make_filter(spec) for spec in filters],
@@ -101,7 +93,7 @@ def build_trainer(
     measurer = Measurer(models, micro_tokens=rl.micro_tokens, share_prefix=rl.share_prefix)
     objective = build_objective(rl)
     source = build_source(config, policy, items, measurer, objective, reward)
-    scorers = (*source.rewards, *source.shapers)
+    scorers = (source.reward, *source.shapers)
     objective = objective.for_run(rl.group_size, rl.max_new_tokens, source.sampling, parts=scorers)
     needs = [*objective.needs(), *(need for part in scorers for need in getattr(part, "needs", ()))]
     if any(need.model == "reference" for need in needs):
@@ -157,14 +149,13 @@ def build_loop(
 def evaluator(config: TrainConfig, policy: Policy, source: Source, held_out: Sequence[Item]) -> Callable[[int], dict[str, float]]:
     """Held-out evaluation on the training engine: the same items and seeds at every step."""
     sampling = dataclasses.replace(source.sampling, temperature=config.eval.temperature)
-    reward = Combined(source.rewards)
 
     def measure(step: int) -> dict[str, float]:
         source.engine.refresh(step)
         found = evaluate(
             policy,
             held_out,
-            reward,
+            source.reward,
             samples=config.eval.samples,
             sampling=sampling,
             seed=config.seed,

@@ -94,7 +94,7 @@ class Learner:
             return measured
         with self.timer("measure"):
             found = self.measurer.measure([rollouts[n] for n in chosen], needs)
-        picked, places = table.pick(chosen)
+        _, places = table.pick(chosen)
         for key, value in found.items():
             if isinstance(value, Tensor):
                 full = torch.zeros(table.n_tokens, dtype=value.dtype, device=value.device)

@@ -25,7 +25,7 @@ from burnish.runs.resources import Timer
 class Source:
     """The answers to the first three questions, wired to an engine.
 
-    curriculum, thinker, rewards, shapers, filters: the parts; see the folders of `burnish.rl`. Filters run here rather than in the
+    curriculum, thinker, reward, shapers, filters: the parts; see the folders of `burnish.rl`. Filters run here rather than in the
     Learner, since only the Source can draw more groups; each sees what those before it kept.
     prompts: groups a step asks for. max_rounds: how often filters may ask for more groups in one step.
     """
@@ -34,7 +34,7 @@ class Source:
     engine: Engine
     curriculum: Any
     thinker: Any
-    rewards: Sequence[Any]
+    reward: Any
     measurer: Measurer
     shapers: Sequence[Any] = ()
     filters: Sequence[Any] = ()
@@ -48,8 +48,8 @@ class Source:
     @property
     def parts(self) -> dict[str, Any]:
         """All parts by the name under which they are checkpointed."""
-        named = {"curriculum": self.curriculum, "thinker": self.thinker}
-        for kind, members in (("reward", self.rewards), ("shaper", self.shapers), ("filter", self.filters)):
+        named = {"curriculum": self.curriculum, "thinker": self.thinker, "reward": self.reward}
+        for kind, members in (("shaper", self.shapers), ("filter", self.filters)):
             named |= {f"{kind}.{index}": member for index, member in enumerate(members)}
         return named
 
@@ -70,6 +70,8 @@ class Source:
             raise UserError("rl.prompts_per_step is 0; it must be at least 1")
         batch = Batch(step=step, version=version, groups=groups, keep=verdict.keep)
         batch.metrics = source_metrics(batch, rounds, verdict)
+        for part in self.parts.values():
+            batch.metrics |= part.metrics() if hasattr(part, "metrics") else {}
         return batch
 
     def _round(self, step: int, version: int, n: int, number: int) -> Batch:
@@ -80,7 +82,7 @@ class Source:
         with self.timer("generate"):
             groups = self.think(items, step, number)
         with self.timer("score"):
-            scored = score_groups(groups, self.rewards, self.shapers, self.policy, self.measurer)
+            scored = score_groups(groups, self.reward, self.shapers, self.policy, self.measurer)
         return Batch(step=step, version=version, groups=scored)
 
     def think(self, drawn: list[Item], step: int, number: int) -> list[tuple[Item, list[Rollout]]]:

@@ -10,7 +10,7 @@ from burnish.rl.batch import Batch, group_to_dict
 from burnish.rl.learner import Learner
 from burnish.rl.queue import LagQueue
 from burnish.runs.folder import Run
-from burnish.runs.loop import Loop, Mover
+from burnish.runs.loop import Loop, LoopResult, Mover
 from burnish.runs.resources import Timer
 
 
@@ -30,9 +30,9 @@ class Trainer:
     keep_rollouts: int = 1
     observers: tuple[Callable[[Batch, dict[str, float]], None], ...] = ()
 
-    def run(self) -> None:
+    def run(self) -> LoopResult:
         """Trains until the loop's last step; resumes from the newest checkpoint of the run folder where there is one."""
-        self.loop.run(self.step)
+        return self.loop.run(self.step)
 
     def step(self, number: int, mover: Mover) -> dict[str, float]:
         """One learner step: take a batch, update, record."""

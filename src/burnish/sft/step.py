@@ -16,7 +16,6 @@ from torch import Tensor
 
 from burnish.data.examples import Example
 from burnish.models.forward import hidden_at_targets
-from burnish.models.heads import head_of
 from burnish.models.logprobs import token_values
 from burnish.models.rows import Row
 from burnish.sft.batches import slices
@@ -49,7 +48,7 @@ class Stepper:
     """
 
     def __init__(self, policy: Any, micro_tokens: int = 8192, packing: bool | str = True, bf16: bool = False, chunk: int = 1024) -> None:
-        self.model, self.head = policy.model, head_of(policy.model)
+        self.model, self.head = policy.model, policy.head
         self.device = next(self.model.parameters()).device
         self.micro_tokens, self.packing, self.bf16, self.chunk = micro_tokens, packing, bf16, chunk
 

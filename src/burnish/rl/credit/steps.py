@@ -110,7 +110,8 @@ def measured(draft: Draft, key: str, who: str) -> Tensor:
     found = draft.batch.measured.get(key)
     if found is None:
         raise UserError(f"credit step {who!r} needs {key!r}, which was not measured")
-    return torch.where(draft.batch.table.kept_tokens, found.double(), torch.zeros((), dtype=torch.float64))
+    kept = draft.batch.table.kept_tokens
+    return torch.where(kept, found.detach().to(kept.device, torch.float64), torch.zeros((), dtype=torch.float64))
 
 
 def to_go(table: TokenTable, x: Tensor, decay: float | Tensor) -> Tensor:

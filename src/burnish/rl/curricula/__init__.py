@@ -1,1 +1,1 @@
-"""Which problem comes next: `draw(n, state) -> list[Item]`, state = {"step", "seed", "round"}; optional `observe(batch)` and state dicts."""
+"""Which problem comes next: `draw(n, state) -> list[Item]` with state = {"step", "seed", "round"}; optional `observe(batch)`."""

@@ -32,7 +32,8 @@ class DifficultyWindow(Curriculum):
             raise UserError(f"curriculum difficulty_window: low {low} and high {high} must satisfy 0 <= low <= high <= 1")
         if min_count < 1 or not 0 < decay <= 1 or not 0 <= explore <= 1:
             raise UserError(
-                f"curriculum difficulty_window: min_count {min_count} must be at least 1, decay {decay} in (0, 1], explore {explore} in [0, 1]"
+                f"curriculum difficulty_window: min_count {min_count} must be at least 1, decay {decay} in (0, 1]"
+                f" and explore {explore} in [0, 1]"
             )
         self.low, self.high, self.min_count, self.decay, self.explore = low, high, min_count, decay, explore
         self.counts: dict[str, list[float]] = {}  # item id -> [rollouts, successes (both decayed), rollouts ever seen]
@@ -59,13 +60,13 @@ class DifficultyWindow(Curriculum):
         anywhere = [self.items[place] for place in generator.permutation(len(self.items))]
         chosen: list[Item] = []
         taken: set[int] = set()
+        queues = iter(ranked), iter(anywhere)
         for explores in generator.random(n) < self.explore:
-            pool = [item for item in (anywhere if explores else ranked) if id(item) not in taken]
-            if not pool:
-                taken.clear()
-                pool = anywhere if explores else ranked
-            chosen.append(pool[0])
-            taken.add(id(pool[0]))
+            if len(taken) == len(self.items):
+                taken, queues = set(), (iter(ranked), iter(anywhere))
+            item = next(item for item in queues[int(explores)] if id(item) not in taken)
+            chosen.append(item)
+            taken.add(id(item))
         return chosen
 
     def _distance(self, item_id: str) -> float:
@@ -87,7 +88,8 @@ class DifficultyWindow(Curriculum):
                 ]
         if batch.groups and not known and not self._warned:
             self._warned = True
-            warnings.warn("difficulty_window: the scores carry no success, so no pass rate is ever known; use a reward that sets it", stacklevel=2)
+            text = "difficulty_window: the scores carry no success, so no pass rate is ever known; use a reward that sets it"
+            warnings.warn(text, stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
         """The counts."""

@@ -35,7 +35,8 @@ class Chain:
 
     def __call__(self, groups: Sequence[Group]) -> FilterResult:
         """Flags of all filters together, laid out over the groups as given."""
-        keep, more, counts = all_valid(groups), 0, {}
+        keep, more = all_valid(groups), 0
+        counts: dict[str, float] = {}
         for part in self.filters:
             seen = [_selected(group, flags) for group, flags in zip(groups, keep, strict=True)]
             result = part(seen)

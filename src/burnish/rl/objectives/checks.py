@@ -46,4 +46,4 @@ def check_run(
     for part in parts:
         undone = [name for name in getattr(part, "cancelled_by", ()) if name in steps]
         if undone:
-            raise UserError(f"{step_name(part)!r} shapes what credit step {undone[0]!r} would cancel again; leave that step out of the credit")
+            raise UserError(f"{step_name(part)!r} shapes what credit step {undone[0]!r} would cancel again; leave out that step")

@@ -146,7 +146,8 @@ class Objective(Config):
         start = batch.measured.get(LOGP.key, batch.measured.get(SAMPLE_LOGP))
         if start is None:
             raise UserError(f"kl.place is {self.kl.place!r} but neither the start policy's nor the sampler's log-probs are known")
-        kl = estimate(self.kl.estimator, start.detach().double() - batch.measured[REFERENCE.key].double())
+        home = batch.table.prompt.device
+        kl = estimate(self.kl.estimator, start.detach().to(home).double() - batch.measured[REFERENCE.key].to(home).double())
         kl = torch.where(batch.table.kept_tokens, kl, torch.zeros_like(kl))
         beta = self.beta
         self._follow(float(kl.sum()) / max(batch.table.n_kept_tokens, 1), batch.table.n_kept)
@@ -158,6 +159,7 @@ class Objective(Config):
     # --- once per optimiser step ------------------------------------------------------------------------------------------------------
     def plan(self, table: TokenTable, tokens: Mapping[str, Tensor]) -> Plan:
         """Everything that depends on the whole optimiser step. tokens: [K] tensors, as for `loss`."""
+        tokens = {key: value.to(table.prompt.device) for key, value in tokens.items()}
         marks = self.surrogate.prepare(table, tokens, self._ref_point(tokens)) if hasattr(self.surrogate, "prepare") else {}
         return Plan(table, self.weights(table), tokens, self.beta, marks)
 

@@ -1,0 +1,1 @@
+"""What a computation costs: FLOPs, bytes and memory from a model."""

@@ -1,0 +1,42 @@
+"""FLOPs of a causal language model, counted from its weights: the currency in which arms of a comparison are matched.
+
+A multiply-add counts as two. Counted are the matrix products with weights and the attention's products with keys and values; norms,
+activations and softmax are left out (a few per cent for small models, less for large ones).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def matmul_parameters(model: nn.Module) -> int:
+    """Weights that multiply every token: all matrices except embedding tables, the head counted once even where it is tied."""
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    seen: dict[int, int] = {}
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(module, nn.Embedding) or not isinstance(weight, torch.Tensor) or weight.dim() != 2 or id(weight) in tables:
+            continue
+        seen[id(weight)] = weight.numel()
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    tied = head is not None and id(head.weight) in tables
+    return sum(seen.values()) + (head.weight.numel() if tied else 0)  # type: ignore[union-attr]
+
+
+def forward_flops(model: Any, tokens: int, mean_keys: float = 0.0) -> float:
+    """FLOPs of one forward pass over `tokens` tokens of which each attends to `mean_keys` keys on average."""
+    config = model.config.get_text_config() if hasattr(model, "config") else None
+    width = layers = 0
+    if config is not None:
+        layers = config.num_hidden_layers
+        heads = config.num_attention_heads
+        width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+    return tokens * (2.0 * matmul_parameters(model) + 4.0 * layers * width * mean_keys)
+
+
+def training_flops(model: Any, tokens: int, mean_keys: float = 0.0) -> float:
+    """FLOPs of forward and backward: three forward passes' worth."""
+    return 3.0 * forward_flops(model, tokens, mean_keys)
