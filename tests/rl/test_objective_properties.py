@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from objective_world import step, world
+from objective_world import World, step, world
 
 from burnish.rl.credit.batch import CreditBatch
 from burnish.rl.credit.chain import make_chain

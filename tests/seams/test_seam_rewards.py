@@ -57,9 +57,10 @@ def test_a_reward_reads_reduced_hidden_states_measured_under_the_sampling_weight
         # Group-normalised advantages of exactly these rewards reach the loss.
         first = torch.tensor([score.reward for score in batch.groups[0].scores], dtype=torch.float64)
         lengths = [rollout.n_loss_tokens for rollout in batch.groups[0].rollouts]
-        assert torch.sign(run.seen["advantage"][: sum(lengths)]).tolist() == torch.sign(
-            torch.repeat_interleave(first - first.mean(), torch.tensor(lengths))
-        ).tolist()
+        assert (
+            torch.sign(run.seen["advantage"][: sum(lengths)]).tolist()
+            == torch.sign(torch.repeat_interleave(first - first.mean(), torch.tensor(lengths))).tolist()
+        )
 
 
 def hard_first(group, measured):

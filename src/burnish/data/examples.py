@@ -16,6 +16,8 @@ from burnish.runs.errors import UserError, did_you_mean
 
 LossOn = Literal["auto", "completion", "assistant", "all"]
 TooLong = Literal["drop", "truncate", "refuse"]
+AUTO: dict[str, LossOn] = {"prompt_completion": "completion", "messages": "assistant", "text": "all"}
+"""What carries loss in each format where nothing else is said."""
 
 
 @dataclasses.dataclass
@@ -107,6 +109,15 @@ def to_examples(
     return out
 
 
+def refuse_rows_without_completions(rows: Rows) -> None:
+    """Raises UserError for a format that has nothing to learn from."""
+    if rows.format not in AUTO:
+        raise UserError(
+            f"{rows.report.source}: there is no column 'completion' to learn from; columns there: {', '.join(rows.columns)}; "
+            "set data.columns.completion"
+        )
+
+
 def _fit(example: Example, limit: int, too_long: TooLong, report: Report) -> Example | None:
     """The example, cut where that is wanted, or None where it does not fit or holds no loss token."""
     if len(example.ids) <= limit:
@@ -133,13 +144,9 @@ class _Maker:
         if loss_on not in choices:
             raise UserError(f"loss_on is {loss_on!r}; {did_you_mean(loss_on, choices)}")
         source = rows.report.source
-        auto = {"prompt_completion": "completion", "messages": "assistant", "text": "all"}
-        if rows.format not in auto:
-            raise UserError(
-                f"{source}: there is no column 'completion' to learn from; columns there: {', '.join(rows.columns)}; set columns.completion"
-            )
+        refuse_rows_without_completions(rows)
         self.format, self.policy, self.tokenizer = rows.format, policy, policy.tokenizer
-        self.loss_on = auto[rows.format] if loss_on == "auto" else loss_on
+        self.loss_on = AUTO[rows.format] if loss_on == "auto" else loss_on
         if self.format == "text" and self.loss_on != "all":
             raise UserError(f"{source}: plain text has no {self.loss_on}; set loss_on to 'all'")
         self.template_args, self.tools_column = template_args, tools_column

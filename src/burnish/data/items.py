@@ -38,10 +38,7 @@ def to_items(
     Raises UserError for data without prompts, a prompt that is too long (naming row and lengths) or that the template refuses,
     equal ids with different prompts, and where no row is left.
     """
-    if "prompt" not in rows.columns:
-        raise UserError(f"{rows.report.source}: there is no column 'prompt'; columns there: {', '.join(rows.columns)}; set columns.prompt")
-    if rows.format not in ("prompt", "prompt_completion"):
-        raise UserError(f"{rows.report.source}: the data was read as {rows.format!r}; read it with format='prompt' to draw prompts from it")
+    refuse_rows_without_prompts(rows)
     limit, why = sys.maxsize, ""
     if policy.max_length is not None:
         limit, why = policy.max_length - 1, f"the model's context is {policy.max_length}, which must leave room for an answer"
@@ -67,6 +64,16 @@ def to_items(
     gate.report.kept = len(items)
     items.report = gate.close()
     return items
+
+
+def refuse_rows_without_prompts(rows: Rows) -> None:
+    """Raises UserError for a format from which no prompt can be drawn."""
+    if "prompt" not in rows.columns:
+        raise UserError(
+            f"{rows.report.source}: there is no column 'prompt'; columns there: {', '.join(rows.columns)}; set data.columns.prompt"
+        )
+    if rows.format not in ("prompt", "prompt_completion"):
+        raise UserError(f"{rows.report.source}: the data was read as {rows.format!r}; set data.format to 'prompt' to draw prompts from it")
 
 
 def _encoded(policy: Any, prompt: Any, tools: Any, template_args: Mapping[str, Any] | None, where: str) -> list[int]:

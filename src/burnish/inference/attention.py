@@ -118,6 +118,16 @@ class Segment:
         layers = sorted(self.keys)
         return Block([self.keys[i] for i in layers], [self.values[i] for i in layers], self.positions)
 
+    def fill(self, layers: int) -> None:
+        """Give layers that the row skipped keys and values of zero: they hold the place, and such a row never looks at them."""
+        pairs = ((self.keys, self.past and self.past.keys), (self.values, self.past and self.past.values))
+        for own, past in pairs:
+            some = next(iter(own.values()))
+            for layer in set(range(layers)) - set(own):
+                own[layer] = torch.zeros_like(some)
+                if past:
+                    own[layer][:, : past[layer].shape[1]] = past[layer]
+
     def hidden_keys(self, window: int | None) -> torch.Tensor:
         """bool [m, n]: True where the m-th new token does not see the n-th key."""
         if window not in self._masks:

@@ -40,7 +40,7 @@ def self_test(path: Path, facts: Facts, limit: int) -> Exactness:
     """Run the test for up to `limit` slots: about 2,000 tokens of forward pass, fewer sizes (and tokens) for larger models."""
     top = -(-limit // 8) * 8
     small = facts.parameters < SMALL
-    counts = tuple(n for n in (ROW_COUNTS if small else ROW_COUNTS[:2]) if n < top) + (top,)
+    smaller = [n for n in (ROW_COUNTS if small else ROW_COUNTS[:2]) if n < top]
     ids = _prompts(facts, [5, 19, 33, 7, 26, 11, 3, 16])
     blocks = [_prefill_alone(path, facts, row)[1] for row in ids]
     chunk = _key_chunk(blocks[0], facts)
@@ -50,7 +50,7 @@ def self_test(path: Path, facts: Facts, limit: int) -> Exactness:
     if not torch.equal(reference, _decode(path, facts, blocks, ids, [(3 * i + 5) % top for i in range(8)], top, chunk, crowd=True)):
         return Exactness((), chunk, ALONE, f"a row's bits depend on its slot or its neighbours with {top} slots")
     ladder = [top]
-    for n in counts[:-1]:
+    for n in smaller:
         places = [(5 * i + 2) % n for i in range(8)]
         if torch.equal(reference, _decode(path, facts, blocks, ids, places, n, chunk, crowd=True)):
             ladder.append(n)

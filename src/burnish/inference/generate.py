@@ -40,12 +40,12 @@ def generate(
     next_prompt = 0
     try:
         while next_prompt < len(prompts) or running:
-            fresh = []
+            fresh: list[tuple[int, Handle]] = []
             while next_prompt < len(prompts) and len(running) + len(fresh) * n < 2 * engine.slots:
                 fresh.append((next_prompt, engine.prefill(prompts[next_prompt], sampling=sampling, max_new_tokens=max_new_tokens)))
                 next_prompt += 1
             engine.settle([handle for _, handle in fresh])
-            started = []
+            started: list[Handle] = []
             for index, prompt in fresh:
                 forks = engine.fork(prompt, n, table[index])
                 engine.free(prompt)

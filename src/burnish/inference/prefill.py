@@ -16,7 +16,7 @@ from burnish.inference.attention import PrefillPlan, Segment, as_positions
 from burnish.inference.handle import Handle
 from burnish.inference.modules import ModulePath
 from burnish.inference.sampling import scores
-from burnish.inference.support import Facts
+from burnish.inference.support import Facts, unwrapped
 from burnish.inference.walker import WalkerPath
 from burnish.runs.errors import UserError
 
@@ -106,7 +106,7 @@ def _pass(batch: list[_Work], path: Path, facts: Facts, length: int) -> None:
         torch.tensor(keep, device=device),
         decode=False,
     )
-    _finish(batch, segments, logits, owners, facts)
+    _finish(batch, segments, logits, owners, facts, path)
 
 
 def _feed_embeds(work: _Work, path: Path, facts: Facts) -> None:
@@ -123,7 +123,7 @@ def _feed_embeds(work: _Work, path: Path, facts: Facts) -> None:
     keep += [keep[0]] * (keep_size(len(keep)) - len(keep))
     kept = torch.tensor(keep, device=facts.device)
     logits = path.logits(None, positions, PrefillPlan([segment]), kept, decode=False, embeds=embeds)
-    _finish([work], [segment], logits, owners, facts)
+    _finish([work], [segment], logits, owners, facts, path)
     handle.embeds = None
 
 
@@ -148,10 +148,16 @@ def _wanted(batch: list[_Work], segments: list[Segment]) -> tuple[list[int], lis
     return keep, owners
 
 
-def _finish(batch: list[_Work], segments: list[Segment], logits: torch.Tensor, owners: list[tuple[Handle, int]], facts: Facts) -> None:
+def _finish(
+    batch: list[_Work], segments: list[Segment], logits: torch.Tensor, owners: list[tuple[Handle, int]], facts: Facts, path: Path
+) -> None:
+    # A model that is told each pass's key may let the rows of that key skip layers, always the same for one row.
+    may_skip = isinstance(path, ModulePath) and hasattr(unwrapped(path.model), "begin_batch")
     for work, segment in zip(batch, segments):
         if len(segment.keys) != facts.layers:
-            raise UserError(f"{facts.name} does not use transformers' attention interface in all its layers; the engine cannot serve it")
+            if not (may_skip and segment.keys):
+                raise UserError(f"{facts.name} does not use transformers' attention interface in all its layers; the engine cannot serve it")
+            segment.fill(facts.layers)
         work.handle.block = segment.block()
         work.handle.fed = work.end
         work.handle.unscored &= work.end < len(work.handle.ids)

@@ -50,7 +50,7 @@ def facts(model: Any, max_length: int | None = None) -> Facts:
     if weight is None:
         raise UserError(f"{name} has no parameters; the engine serves causal language models")
     own_cache = hasattr(inner, "make_cache")
-    config = getattr(inner, "config", None)
+    config: Any = getattr(inner, "config", None)
     if config is None and not own_cache:
         raise UserError(f"{name} has no config; the engine serves Hugging Face causal language models, or models with make_cache()")
     if not own_cache:

@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from burnish.models.attention import DENSE, PACKED, CannotPack, configs_of, implementation
 from burnish.models.eval_mode import checkpointing, evaluation
 from burnish.models.heads import backbone_of
+from burnish.models.merged import MERGED, is_merged, merged_row
 from burnish.models.precision import keep_double
 from burnish.models.rows import Row
 from burnish.models.sharing import Cost, Layout, Shared, groups_of, packed_cost
+from burnish.runs.errors import UserError
 
 PACKED_OVERHEAD = 1.1  # packed work counts this much more: it gathers, and masks where the plain way is plainly causal
 PLAIN_WASTE = 1.15  # rows join a plain batch while its padded tokens stay under this much of the real ones
@@ -60,6 +62,11 @@ def hidden_at_targets(
         return _empty(model)
     keep_double(model)
     rows, ids = [rows[index] for index in used], [ids[index] for index in used]
+    apart = [index for index, row in enumerate(rows) if is_merged(row)]
+    if apart:
+        others = [index for index in range(len(rows)) if index not in set(apart)]
+        rest = hidden_at_targets(model, [rows[index] for index in others], share_prefix, padding, pad_multiple, report)
+        return _joined(rows, others, rest, apart, [_merged(model, rows[index], ids[index], report) for index in apart])
     groups, why = _choose(model, ids, share_prefix)
     if groups is not None:
         way = Way("packed", why, packed_cost(ids, groups).tokens, sum(map(len, ids)))
@@ -146,6 +153,25 @@ def _plain(model: nn.Module, rows: Sequence[Row], ids: list[np.ndarray], batches
         return states[0]
     order = np.argsort(np.concatenate(owners), kind="stable")
     return torch.cat(states).index_select(0, torch.from_numpy(order).to(device))
+
+
+def _merged(model: nn.Module, row: Row, ids: np.ndarray, report: list[Way] | None) -> Tensor:
+    """A row that the engine merged of several, alone, under the mask that its replay arrays describe."""
+    device = next(model.parameters()).device
+    if not _facts(model).configs:
+        raise UserError(f"{type(model).__name__} cannot score merged rows: it does not take its attention from transformers")
+    tokens = torch.from_numpy(ids).to(device)[None]
+    with merged_row(row, len(ids), device) as positions:
+        hidden = _run(model, MERGED, tokens, positions[None], torch.ones_like(tokens))[0]
+    if report is not None:
+        report.append(Way("plain", "a merged row has a mask of its own", len(ids), len(ids)))
+    return hidden.index_select(0, torch.from_numpy(row.targets - 1).to(device))
+
+
+def _joined(rows: Sequence[Row], others: list[int], rest: Tensor, apart: list[int], merged: list[Tensor]) -> Tensor:
+    """Both kinds back in row order."""
+    parts = dict(zip(apart, merged)) | dict(zip(others, rest.split([len(rows[index].targets) for index in others])))
+    return torch.cat([parts[index] for index in range(len(rows))])
 
 
 def _pad(ids: np.ndarray, length: int, before: int) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,8 @@ def load_model(
                 raise UserError(f"{folder} is an adapter itself; merge it first (burnish export), then put {adapter} on the result")
             base = _base_of_adapter(folder)
             own = folder if any(folder.glob("tokenizer*")) else None
-            return load_model(base, dtype, folder, trust_remote_code, tokenizer if tokenizer is not None else own)
+            with _of_adapter(folder):
+                return load_model(base, dtype, folder, trust_remote_code, tokenizer if tokenizer is not None else own)
         model = _pretrained(origin, folder, wanted, trust_remote_code)
     if adapter is not None:
         model = _with_adapter(model, Path(adapter))
@@ -70,6 +73,22 @@ def load_model(
         raise UserError(f"the tokenizer has {len(found)} tokens but the model only {rows}; use the model's own tokenizer")
     disable_dropout(model)
     return model.eval(), found
+
+
+def check_source(source: str, adapter: str | Path | None = None, trust_remote_code: bool = False) -> None:
+    """Raises the UserErrors of `load_model` that need no weights: missing or incomplete folders, pickled weights, unknown model types.
+
+    A hub id is taken on trust here.
+    """
+    folder = _folder(source)
+    if folder is not None and (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        _check_adapter(folder)
+        with _of_adapter(folder):
+            check_source(_base_of_adapter(folder), None, trust_remote_code)
+    elif folder is not None:
+        _check_folder(folder, trust_remote_code)
+    if adapter is not None:
+        _check_adapter(Path(adapter))
 
 
 def load_tokenizer(source: str, trust_remote_code: bool = False) -> Any:
@@ -215,14 +234,29 @@ def _with_adapter(model: nn.Module, folder: Path) -> Any:
 
     if lora.is_adapted(model):
         raise UserError("the model has an adapter already; merge it first (burnish export)")
-    if not (folder / "adapter_config.json").exists():
-        raise UserError(f"{folder} is no adapter folder: adapter_config.json is missing")
-    _json(folder / "adapter_config.json")
-    _check_weights(folder, "adapter_model.safetensors")
+    _check_adapter(folder)
     try:
         return peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)
     except Exception as error:  # size mismatches and unknown targets have many types
         raise UserError(f"{folder}: the adapter does not fit the model: {_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _of_adapter(folder: Path) -> Iterator[None]:
+    """Errors of the base tell which adapter asked for it."""
+    try:
+        yield
+    except UserError as error:
+        if str(folder) in str(error):
+            raise
+        raise UserError(f"{folder} (base_model_name_or_path in adapter_config.json): {error}") from error
+
+
+def _check_adapter(folder: Path) -> None:
+    if not (folder / "adapter_config.json").exists():
+        raise UserError(f"{folder} is no adapter folder: adapter_config.json is missing")
+    _json(folder / "adapter_config.json")
+    _check_weights(folder, "adapter_model.safetensors")
 
 
 def _line(error: Exception) -> str:

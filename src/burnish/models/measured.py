@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from burnish.models.forward import Way
+from burnish.models.merged import check_merged
 from burnish.models.needs import Need
 from burnish.models.rows import Row, rows_of
 from burnish.records import Rollout
@@ -58,7 +59,8 @@ class Prepared:
 
 
 def prepare(rollouts: Sequence[Rollout], max_length: int | None) -> Prepared:
-    """The rows of each rollout. UserError where one is longer than the model's context."""
+    """The rows of each rollout. UserError where one is longer than the model's context, or was merged of what is not there any more."""
+    check_merged(rollouts)
     rows = [rows_of([rollout])[0] for rollout in rollouts]
     lengths = [sum(len(row.targets) for row in mine) for mine in rows]
     for rollout, mine in zip(rollouts, rows):

@@ -20,11 +20,18 @@ def save_model(model: Any, tokenizer: Any, path: str | Path) -> Path:
     Raises UserError where the disk is full or not writable.
     """
     path = Path(path)
-    if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in ("config.json", "adapter_config.json")):
-        raise UserError(f"{path} holds files that are no model; choose an empty or new folder")
+    refuse_target(path)
     with atomic.folder(path) as temporary:
         write_files(model, tokenizer, temporary)
     return path
+
+
+def refuse_target(path: str | Path) -> None:
+    """Raises UserError where a model cannot be saved to `path`: it holds something else, or lies where nothing can be written."""
+    path = Path(path)
+    atomic.refuse_unwritable(path)
+    if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in ("config.json", "adapter_config.json")):
+        raise UserError(f"{path} holds files that are no model; choose an empty or new folder")
 
 
 def write_files(model: Any, tokenizer: Any, folder: str | Path) -> None:

@@ -13,8 +13,10 @@ from rich.text import Text
 from burnish.data.examples import to_examples
 from burnish.models.policy import Policy
 from burnish.recipes.config import TrainConfig
+from burnish.recipes.policy import require_end
+from burnish.recipes.refusals import refuse_impossible
 from burnish.recipes.rl import build_objective, build_source
-from burnish.recipes.train import Inputs, items_of, load_inputs, refuse_impossible
+from burnish.recipes.train import Inputs, items_of, load_inputs
 from burnish.records import Item, Rollout, Score, StopReason, Turn
 from burnish.rl.measure import Measurer
 from burnish.rl.scoring import score_groups
@@ -56,7 +58,7 @@ def check(config: TrainConfig, *, model: Any = None, tokenizer: Any = None, data
 
     Nothing is written and no weight moves. Raises UserError as `train` would.
     """
-    refuse_impossible(config, data is not None, reward)
+    reward = refuse_impossible(config, data is not None, reward, model is not None)
     inputs = load_inputs(config, model, tokenizer, data)
     inputs = dataclasses.replace(inputs, rows=inputs.rows[:ROWS])
     seed_everything(config.seed)
@@ -75,6 +77,7 @@ def _check_sft(config: TrainConfig, inputs: Inputs) -> CheckResult:
 
 def _check_rl(config: TrainConfig, inputs: Inputs, reward: Any) -> CheckResult:
     policy = inputs.policy
+    require_end(policy, config.sampling.stop)
     items = items_of(config, policy, inputs.rows, SAMPLES)
     measurer = Measurer({"policy": policy})
     source = build_source(config, policy, items, measurer, build_objective(config.rl), reward)

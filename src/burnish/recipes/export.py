@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from burnish.models.load import load_model
-from burnish.models.save import export_merged
+from burnish.models.save import export_merged, refuse_target
 from burnish.reports.card import model_card
 from burnish.runs import atomic, checkpoints
 from burnish.runs.errors import UserError
@@ -19,7 +19,8 @@ def export(run: str | Path, output: str | Path, checkpoint: str = "best", push: 
     """
     run = Path(run)
     if not run.is_dir():
-        raise UserError(f"there is no folder {run}")
+        raise UserError(f"there is no folder {run}; give a run folder, or a model or adapter folder")
+    refuse_target(output)
     is_run = (run / "config.yaml").exists()
     source = pick(run, checkpoint) if is_run else run
     model, tokenizer = load_model(str(source))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,6 +31,15 @@ def load_policy(config: ModelConfig, model: Any = None, tokenizer: Any = None, t
         network = add_lora(network, config.lora)
     set_threads(network, threads)
     return Policy(network, vocabulary)
+
+
+def require_end(policy: Policy, stop: Sequence[str] = ()) -> None:
+    """Raises UserError where nothing could ever end a completion but its limit. stop: strings that end one."""
+    if not policy.eos_ids and not stop:
+        raise UserError(
+            "the model has no end-of-sequence token, so completions could never end; set eos_token in its tokenizer_config.json "
+            "(tokenizer.eos_token) or give sampling.stop"
+        )
 
 
 def set_threads(model: torch.nn.Module, threads: int | None = None) -> int:

@@ -40,17 +40,24 @@ def build_objective(config: RLConfig) -> Objective:
     return found if config.beta is None else found.with_(beta=config.beta)
 
 
-def build_reward(config: RLConfig, policy: Policy, reward: Any = None) -> Weighted:
-    """All rewards as one: named ones, a user's own, or objects; functions in TRL's signature are wrapped unchanged."""
+def build_reward(config: RLConfig, policy: Policy | None, reward: Any = None) -> Weighted:
+    """All rewards as one: named ones, a user's own, or objects; functions in TRL's signature are wrapped unchanged.
+
+    One that is made already is only told the policy (None: to be told later).
+    """
+    if isinstance(reward, Weighted):
+        if policy is not None:
+            reward.bind(policy.decode)
+        return reward
     given = config.rewards if reward is None else reward if isinstance(reward, list | tuple) else [reward]
     return weighted(given, policy, config.weights)
 
 
-def weighted(specs: Sequence[Any], policy: Policy, weights: Sequence[float] = ()) -> Weighted:
+def weighted(specs: Sequence[Any], policy: Policy | None, weights: Sequence[float] = ()) -> Weighted:
     """Rewards added up. The bare name of a task stands for that task's verifier."""
     tasks = parts.names("burnish.tasks")
     spelled = [{"name": "task", "task": spec} if isinstance(spec, str) and spec in tasks else spec for spec in specs]
-    return Weighted(spelled, weights or None, policy.decode)
+    return Weighted(spelled, weights or None, policy.decode if policy is not None else None)
 
 
 def build_source(

@@ -7,21 +7,23 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from burnish.data.examples import to_examples
+from burnish.data.examples import Examples, refuse_rows_without_completions, to_examples
 from burnish.data.formats import load_rows
-from burnish.data.items import to_items
+from burnish.data.items import Items, refuse_rows_without_prompts, to_items
 from burnish.data.rows import Rows
 from burnish.data.split import hold_out
 from burnish.models.policy import Policy
 from burnish.recipes.config import TrainConfig
-from burnish.recipes.policy import load_policy
+from burnish.recipes.policy import load_policy, require_end
+from burnish.recipes.refusals import refuse_impossible
 from burnish.recipes.rl import build_trainer
-from burnish.records import Item, Limits
+from burnish.records import Limits
 from burnish.runs import progress as progress_bars
 from burnish.runs import trackers as tracker_parts
 from burnish.runs.errors import UserError
 from burnish.runs.folder import Run
 from burnish.runs.seeds import seed_everything
+from burnish.sft.config import SFTConfig
 from burnish.sft.train import train_sft
 
 
@@ -32,6 +34,14 @@ class Inputs:
     policy: Policy
     rows: Rows
     held_out: Rows | None
+
+
+@dataclasses.dataclass
+class Ready:
+    """The rows as the trainer takes them: Examples for sft, Items for rl."""
+
+    train: Any
+    held_out: Any
 
 
 def train(
@@ -53,35 +63,37 @@ def train(
     """
     if not config.output:
         raise UserError("output is not set; name a run folder (--output runs/mine)")
-    refuse_impossible(config, data is not None, reward)
+    made = refuse_impossible(config, data is not None, reward, model is not None)
+    Run.check(config.output, config, resume)
     inputs = load_inputs(config, model, tokenizer, data)
+    ready = _ready_sft(config, inputs) if config.stage == "sft" else _ready_rl(config, inputs)
     run = Run.create(config.output, config, command=command if command is not None else sys.argv, resume=resume)
+    try:
+        result = _run(config, inputs, ready, run, made, silent)
+    except BaseException:  # Ctrl-C too
+        run.discard()
+        raise
+    return {"run": run, "policy": inputs.policy, **result}
+
+
+def _run(config: TrainConfig, inputs: Inputs, ready: Ready, run: Run, reward: Any, silent: bool) -> dict[str, Any]:
     seed_everything(config.seed)
+    reports = {"rows": inputs.rows.report, "train": ready.train.report, "eval": ready.held_out.report if ready.held_out else None}
+    write_data_report(run, reports)
     tracks = tracker_parts.make(config.trackers, run, config)
     total = config.rl.steps if config.stage == "rl" else config.sft.steps or 0
     with progress_bars.bar(total, config.stage, silent=silent) as bar:
         try:
-            result = (_sft if config.stage == "sft" else _rl)(config, inputs, run, tracks, bar, reward)
+            if config.stage == "sft":
+                sft = sft_config(config)
+                return train_sft(inputs.policy, ready.train, sft, run, ready.held_out, trackers=tracks, progress=bar)
+            trainer = build_trainer(config, inputs.policy, ready.train, ready.held_out or [], run, reward, trackers=tracks, progress=bar)
+            result = trainer.run()
+            rows = run.metrics()
+            return {**(rows[-1] if rows else {}), **dataclasses.asdict(result)}
         finally:
             for track in tracks:
                 track.finish()
-    return {"run": run, "policy": inputs.policy, **result}
-
-
-def refuse_impossible(config: TrainConfig, has_data: bool, reward: Any) -> None:
-    """What cannot work is refused before anything loads."""
-    if config.data is None and not has_data:
-        raise UserError("data.path is not set; name a JSONL, Parquet or CSV file, a dataset folder or a hub id (--data.path ...)")
-    if config.stage == "sft":
-        return
-    if not config.rl.rewards and reward is None:
-        raise UserError("rl.rewards is empty; name a reward, e.g. --rl.rewards '[my_reward.py:score]'")
-    if config.eval.steps and not (config.eval.rows or config.eval.path):
-        raise UserError("eval.steps is set but there is nothing to evaluate on; set eval.rows (held out of data.path) or eval.path")
-    if config.eval.patience and not config.eval.steps:
-        raise UserError("eval.patience needs eval.steps")
-    if config.model.gradient_checkpointing and config.model.dtype == "float64":
-        return
 
 
 def load_inputs(config: TrainConfig, model: Any = None, tokenizer: Any = None, data: Any = None) -> Inputs:
@@ -92,12 +104,15 @@ def load_inputs(config: TrainConfig, model: Any = None, tokenizer: Any = None, d
         held_out = config.data.load(config.eval.path) if config.data is not None else load_rows(config.eval.path)
     elif config.eval.rows:
         rows, held_out = hold_out(rows, config.eval.rows, config.seed)
+    for found in (rows, held_out):
+        if found is not None:
+            (refuse_rows_without_completions if config.stage == "sft" else refuse_rows_without_prompts)(found)
     if held_out is not None and config.eval.limit:
         held_out = held_out[: config.eval.limit]
     return Inputs(load_policy(config.model, model, tokenizer, config.threads), rows, held_out)
 
 
-def items_of(config: TrainConfig, policy: Policy, rows: Rows, group_size: int) -> list[Item]:
+def items_of(config: TrainConfig, policy: Policy, rows: Rows, group_size: int) -> Items:
     """Rows with a prompt as items with this run's limits."""
     return to_items(
         rows,
@@ -111,34 +126,30 @@ def items_of(config: TrainConfig, policy: Policy, rows: Rows, group_size: int) -
     )
 
 
-def _sft(config: TrainConfig, inputs: Inputs, run: Run, tracks: list, bar: Any, reward: Any) -> dict[str, Any]:
-    sft = config.sft
-    changes: dict[str, Any] = {"seed": config.seed} if "seed" not in sft.model_fields_set else {}
+def sft_config(config: TrainConfig) -> SFTConfig:
+    """The run's fine-tuning settings: what is said once for both stages (seed, gradient checkpointing) is filled in."""
+    changes: dict[str, Any] = {"seed": config.seed} if "seed" not in config.sft.model_fields_set else {}
     if config.model.gradient_checkpointing:
         changes["gradient_checkpointing"] = True
-    sft = sft.model_copy(update=changes)
+    return config.sft.model_copy(update=changes)
 
-    def examples(rows: Rows):
+
+def _ready_sft(config: TrainConfig, inputs: Inputs) -> Ready:
+    sft, data = config.sft, config.data
+
+    def examples(rows: Rows) -> Examples:
         return to_examples(
             rows, inputs.policy, sft.loss_on, sft.max_length, too_long=sft.too_long, template_args=config.model.template_args,
-            tools_column=config.data.tools_column if config.data else "tools", bad_rows=config.data.bad_rows if config.data else "refuse",
+            tools_column=data.tools_column if data else "tools", bad_rows=data.bad_rows if data else "refuse",
         )  # fmt: skip
 
-    train_examples = examples(inputs.rows)
-    held_out = examples(inputs.held_out) if inputs.held_out is not None else None
-    write_data_report(run, {"train": train_examples.report, "eval": held_out.report if held_out is not None else None})
-    return train_sft(inputs.policy, train_examples, sft, run, held_out, trackers=tracks, progress=bar)
+    return Ready(examples(inputs.rows), examples(inputs.held_out) if inputs.held_out is not None else None)
 
 
-def _rl(config: TrainConfig, inputs: Inputs, run: Run, tracks: list, bar: Any, reward: Any) -> dict[str, Any]:
-    items = items_of(config, inputs.policy, inputs.rows, config.rl.group_size)
-    held_out = items_of(config, inputs.policy, inputs.held_out, 1) if inputs.held_out is not None else []
-    reports = {"train": getattr(items, "report", None), "eval": getattr(held_out, "report", None)}
-    write_data_report(run, reports)
-    trainer = build_trainer(config, inputs.policy, items, held_out, run, reward, trackers=tracks, progress=bar)
-    result = trainer.run()
-    rows = run.metrics()
-    return {**(rows[-1] if rows else {}), **dataclasses.asdict(result)}
+def _ready_rl(config: TrainConfig, inputs: Inputs) -> Ready:
+    require_end(inputs.policy, config.sampling.stop)
+    held_out = items_of(config, inputs.policy, inputs.held_out, 1) if inputs.held_out is not None else None
+    return Ready(items_of(config, inputs.policy, inputs.rows, config.rl.group_size), held_out)
 
 
 def write_data_report(run: Run, reports: dict[str, Any]) -> None:

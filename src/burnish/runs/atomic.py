@@ -89,6 +89,21 @@ def remove(path: str | Path) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
+def refuse_unwritable(path: str | Path, file: bool = False) -> None:
+    """Raises UserError where a folder (or, with `file`, a file in a folder that is there) could not be made at `path`; writes nothing."""
+    path = Path(path)
+    if file and path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; name a file")
+    if file and not path.absolute().parent.exists():
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}; make it or choose another place")
+    start = path.absolute().parent if file else path
+    nearest = next(one for one in (start, *start.absolute().parents) if one.exists() or one.is_symlink())
+    if not nearest.is_dir():
+        raise UserError(f"cannot write {path}: {nearest} is a file, not a folder; choose another folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {path}: {nearest} is not yours to write to; choose a folder you may write to")
+
+
 def sweep(path: str | Path) -> list[str]:
     """Removes what killed processes left unfinished in a folder; returns the names."""
     found = sorted(entry for entry in Path(path).iterdir() if entry.name.startswith(TEMPORARY)) if Path(path).is_dir() else []

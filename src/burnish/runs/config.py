@@ -10,7 +10,8 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 import pydantic
 import yaml
@@ -35,12 +36,12 @@ class Config(pydantic.BaseModel):
 C = TypeVar("C", bound=Config)
 
 
-def load_config(cls: type[C], path: str | Path | None = None, overrides: Sequence[str] = ()) -> C:
+def load_config(cls: type[C], path: str | Path | None = None, overrides: Sequence[str] = (), also: Sequence[str] = ()) -> C:
     """A `cls` from a YAML file (optional) and flags, which win over the file.
 
     overrides: words as on a command line: `--a.b value`, `--a.b=value`, or a bare `--flag` for true.
     Dashes inside a name are read as underscores where the field is spelled so. Values are YAML scalars (or flow lists and maps);
-    a text field takes the word as it is.
+    a text field takes the word as it is. also: other words that a flag may have been meant for, named in the error about an unknown one.
     Raises UserError for anything that does not fit.
     """
     data: dict[str, Any] = {}
@@ -48,6 +49,9 @@ def load_config(cls: type[C], path: str | Path | None = None, overrides: Sequenc
     if path is not None:
         data, lines = _read_file(Path(path))
     words = _split_flags(overrides)
+    for key in words:
+        if _spelled(cls, key[:1])[0] not in cls.model_fields and also:
+            raise UserError(f"flag --{'.'.join(key)}: unknown key {key[0]!r}; {did_you_mean(key[0], [*cls.model_fields, *also])}")
     for key, text in words.items():
         _put(data, key, True if text is None else parse_scalar(text, "--" + ".".join(key)), cls)
     raw = {_spelled(cls, key): text for key, text in words.items() if text is not None}
@@ -189,10 +193,20 @@ def _explain(cls: type[pydantic.BaseModel], error: pydantic.ValidationError, whe
 
 
 def type_name(annotation: Any) -> str:
-    """A short name of a type, as shown to the user: `int`, `list[str]`, `'a' | 'b'`."""
-    if getattr(annotation, "__name__", None) and not getattr(annotation, "__args__", None):
-        return str(annotation.__name__)
-    return str(annotation).replace("typing.", "").replace("NoneType", "None").removeprefix("Literal") or "anything"
+    """A short name of a type, as shown to the user: `int`, `list[str]`, `'a' | 'b'`, `int | None`."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(map(repr, inner))
+    if origin in (Union, UnionType):
+        return " | ".join(map(type_name, inner))
+    if origin is Annotated:
+        return type_name(inner[0])
+    if inner and origin is not None:
+        parts = ["..." if one is Ellipsis else type_name(one) for one in inner]
+        return f"{type_name(origin)}[{', '.join(parts)}]"
+    if annotation in (None, type(None), Any):
+        return "any" if annotation is Any else "None"
+    return str(getattr(annotation, "__name__", None) or annotation)
 
 
 def plain(value: Any) -> Any:

@@ -10,11 +10,13 @@ and `Run.metrics` gives them back as floats.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,8 @@ class Run:
         self.resuming = False
         self.free_fields: frozenset[str] = FREE_FIELDS
         self._last_step: int | None = None
+        self._made: list[Path] = []
+        self._there: frozenset[str] = frozenset()
         if not self.path.is_dir():
             raise UserError(f"there is no run folder {self.path}")
 
@@ -49,19 +53,14 @@ class Run:
         started with (fields of `free_fields` excepted; the difference is in the message), or where the folder cannot be written.
         """
         path = Path(path)
+        started = cls.check(path, config, resume)
+        missing = [one for one in (path, *path.parents) if not one.exists()]
         with atomic.explained(path):
             path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
-        run.free_fields = getattr(config, "free_fields", FREE_FIELDS)
-        started = run.config_path.exists()
-        if not started and any(name in os.listdir(path) for name in ("metrics.jsonl", "run.json", "rollouts")):
-            raise UserError(f"{path} holds results but no config.yaml; choose another folder")
-        if started and not resume:
-            raise UserError(f"{path} holds a run already; resume it (--resume) or choose another folder")
+        run.free_fields, run.resuming, run._made = getattr(config, "free_fields", FREE_FIELDS), started, missing
         atomic.sweep(path)
-        if started:
-            run._refuse_changes(config)
-            run.resuming = True
+        run._there = frozenset(os.listdir(path))
         _check_writable(path)
         starts = json.loads(run.info_path.read_text(encoding="utf-8"))["starts"] if run.info_path.exists() else []
         words = command if isinstance(command, str) else list(command)
@@ -69,6 +68,39 @@ class Run:
         atomic.write_text(run.info_path, json.dumps(info, indent=1) + "\n")
         atomic.write_text(run.config_path, to_yaml(config))  # last: a folder with a config is a started run
         return run
+
+    @classmethod
+    def check(cls, path: str | Path, config: Config | Mapping[str, Any], resume: bool = False) -> bool:
+        """Refuses what `create` would refuse, before anything is loaded or written; returns whether the folder holds a run to resume."""
+        path = Path(path)
+        atomic.refuse_unwritable(path)
+        if not path.is_dir():
+            return False
+        run = cls(path)
+        run.free_fields = getattr(config, "free_fields", FREE_FIELDS)
+        started = run.config_path.exists()
+        if not started and any(name in os.listdir(path) for name in ("metrics.jsonl", "run.json", "rollouts")):
+            raise UserError(f"{path} holds results but no config.yaml; choose another folder")
+        if started and not resume:
+            raise UserError(f"{path} holds a run already; resume it (--resume) or choose another folder")
+        if started:
+            run._refuse_changes(config)
+        return started
+
+    def discard(self) -> bool:
+        """Takes back what a run has written that failed before its first step ended: it would only stand in the way of the next try.
+
+        A run that was resumed, or has done a step, stays (False). What else the folder held before stays in any case.
+        """
+        if self.resuming or (self.last_step or 0) > 0:
+            return False
+        for name in set(os.listdir(self.path)) - self._there:
+            entry = self.path / name
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
+        for folder in self._made:  # the innermost first; one that holds something else by now stays, and so do those around it
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        return True
 
     def _refuse_changes(self, config: Config | Mapping[str, Any]) -> None:
         changes = diff_configs(without(self.config, self.free_fields), without(plain(config), self.free_fields))

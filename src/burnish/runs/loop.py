@@ -144,7 +144,7 @@ class Loop:
                 if signals.received is not None or asked:
                     self.save()
                 if signals.received is not None:
-                    raise KeyboardInterrupt
+                    raise KeyboardInterrupt(f"interrupted after step {self._at.step}, which is saved; go on with --resume")
                 if asked and self._at.step < self.total_steps and self._at.stopped is None:
                     return self._result("stop_check")
         return self._result(self._at.stopped or "done")

@@ -98,6 +98,23 @@ def make(package: str, spec: Any) -> Any:
         raise UserError(f"{label}: {' '.join(str(error).split())}") from error
 
 
+def check(package: str, spec: Any, given: tuple[str, ...] = ()) -> None:
+    """Raises UserError for a name or an argument that `make` would refuse, without making the part.
+
+    given: arguments that the caller will add.
+    """
+    if isinstance(spec, str):
+        spec = {"name": spec}
+    if not isinstance(spec, Mapping):
+        return
+    if not isinstance(spec.get("name"), str):
+        raise UserError(f"a {_kind(package)} is given by its name, or as a mapping with the key 'name'; got {spec!r}")
+    part = find(package, spec["name"])
+    if callable(part) and not (inspect.isclass(part) and issubclass(part, Config)):
+        own = {key: value for key, value in spec.items() if key != "name" and key not in given}
+        _check_arguments(part, own, f"{_kind(package)} {spec['name']!r}")
+
+
 def _check_arguments(part: Any, arguments: dict[str, Any], label: str) -> None:
     if dataclasses.is_dataclass(part):
         known, any_name = [field.name for field in dataclasses.fields(part) if field.init], False

@@ -59,15 +59,18 @@ class Tracker:
 
 def make(names: str | Sequence[str] | None, run: Run, config: Config | Mapping[str, Any]) -> list[Tracker]:
     """Trackers by name ("none" and empty give none). Raises UserError for one that is unknown or not installed."""
-    wanted = [names] if isinstance(names, str) else list(names or ())
-    out = []
-    for name in (name for name in wanted if name != "none"):
+    return [Tracker(name, run, config) for name in check(names)]
+
+
+def check(names: str | Sequence[str] | None) -> list[str]:
+    """The names without "none". Raises UserError for one that is unknown or not installed."""
+    wanted = [name for name in ([names] if isinstance(names, str) else names or ()) if name != "none"]
+    for name in wanted:
         if name not in NAMES:
             raise UserError(f"unknown tracker {name!r}; {did_you_mean(name, NAMES)}")
         if importlib.util.find_spec(name) is None:
             raise UserError(f"the tracker {name!r} is not installed; pip install {name}")
-        out.append(Tracker(name, run, config))
-    return out
+    return wanted
 
 
 def flat_scalars(value: Any, prefix: str = "") -> dict[str, Any]:

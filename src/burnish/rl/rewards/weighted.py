@@ -45,6 +45,14 @@ class Weighted:
         """What the rewards want measured."""
         return union(*(getattr(reward, "needs", ()) for reward in self.rewards))
 
+    def bind(self, decode: Callable[[list[int]], str]) -> None:
+        """Hands `decode` to rewards that were made before there was a policy."""
+        for reward in self.rewards:
+            if isinstance(reward, Weighted):
+                reward.bind(decode)
+            elif isinstance(reward, TRLReward) and reward.decode is None:
+                reward.decode = decode
+
     def __call__(self, group: Completions, measured: Mapping[str, Any] | None = None) -> list[Score]:
         """One Score for each rollout, in order."""
         columns = [_called(reward, name, group, measured or {}) for reward, name in zip(self.rewards, self.names, strict=True)]

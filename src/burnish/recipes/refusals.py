@@ -1,0 +1,69 @@
+"""What cannot work is refused before anything loads: every question that needs neither rows nor weights is asked here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from burnish.models.load import check_source
+from burnish.recipes.config import ModelConfig, TrainConfig
+from burnish.recipes.rl import ROOM, build_objective, build_reward
+from burnish.rl.filters.combine import make_filter
+from burnish.rl.rewards.weighted import Weighted
+from burnish.runs import parts, trackers
+from burnish.runs.errors import UserError
+
+
+def refuse_impossible(config: TrainConfig, has_data: bool, reward: Any, has_model: bool = False) -> Weighted | None:
+    """Raises UserError for settings that contradict each other and for names that lead nowhere. Returns the reward of an RL run, made.
+
+    has_data, has_model: objects were given in place of data.path and model.path. reward: in place of rl.rewards.
+    """
+    if config.data is None and not has_data:
+        raise UserError("data.path is not set; name a JSONL, Parquet or CSV file, a dataset folder or a hub id (--data.path ...)")
+    refuse_model(config.model, has_model)
+    trackers.check(config.trackers)
+    held_out = bool(config.eval.rows or config.eval.path)
+    if config.stage == "sft":
+        _refuse_sft(config, held_out)
+        return None
+    if config.eval.steps and not held_out:
+        raise UserError("eval.steps is set but there is nothing to evaluate on; set eval.rows (held out of data.path) or eval.path")
+    if config.eval.patience and not config.eval.steps:
+        raise UserError("eval.patience needs eval.steps")
+    if not config.rl.rewards and reward is None:
+        raise UserError("rl.rewards is empty; name a reward, e.g. --rl.rewards '[my_reward.py:score]'")
+    return _refuse_rl(config, reward)
+
+
+def refuse_model(model: ModelConfig, has_model: bool = False) -> None:
+    """Raises UserError for a model that is not there, or that the loader would refuse before it reads a weight."""
+    if has_model:
+        return
+    if not model.path:
+        raise UserError("model.path is not set; give a local folder, a hub id or an adapter folder (--model.path ...)")
+    check_source(model.path, model.adapter, model.trust_remote_code)
+
+
+def _refuse_sft(config: TrainConfig, held_out: bool) -> None:
+    if config.sft.eval_steps and not held_out:
+        raise UserError("sft.eval_steps is set but there is nothing to evaluate on; set eval.rows (held out of data.path) or eval.path")
+    if config.eval.steps or config.eval.patience:
+        name = "steps" if config.eval.steps else "patience"
+        raise UserError(f"eval.{name} is for stage rl; fine-tuning measures its held-out loss: set sft.{'eval_' * (name == 'steps')}{name}")
+
+
+def _refuse_rl(config: TrainConfig, given: Any) -> Weighted:
+    """Makes every part that needs no items and no policy, so that a wrong name, argument or combination shows now."""
+    rl = config.rl
+    objective = build_objective(rl)
+    parts.check(f"{ROOM}.curricula", rl.curriculum, ("items",))
+    parts.make(f"{ROOM}.rollouts", rl.thinker)
+    for spec in rl.filters or ():
+        make_filter(spec)
+    shapers = [parts.make(f"{ROOM}.rewards", spec) for spec in rl.shapers]
+    for spec, shaper in zip(rl.shapers, shapers):
+        if not hasattr(shaper, "shape"):
+            raise UserError(f"rl.shapers: {spec!r} does not shape scores (it has no `shape`); put it under rl.rewards")
+    reward = build_reward(rl, None, given)
+    objective.for_run(rl.group_size, rl.max_new_tokens, config.sampling.sampling(), parts=(reward, *shapers))
+    return reward
