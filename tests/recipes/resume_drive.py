@@ -1,8 +1,9 @@
 """As a script: kills training runs by plan, in children forked from one process that has imported everything once.
 
-`resume_drive.py FOLDER SCENARIO SEED PLACE...`: an unbroken run of the scenario in FOLDER/SCENARIO; then runs that are killed at each
-PLACE in turn (see `resume_traps`), at a passage drawn by the seed, and resumed after each kill until done; a run that ends with places
-left over is followed by the next one. Prints {"kills": [notes], "runs": number, "seconds": ...}; every end is compared with the unbroken.
+`resume_drive.py FOLDER SEED SCENARIO=PLACE,PLACE...`: for each scenario an unbroken run in FOLDER/SCENARIO; then runs that are killed at
+each PLACE in turn (see `resume_traps`), at a passage drawn by the seed (PLACE:N names it), and resumed after each kill until done; a run
+that ends with places left over is followed by the next one. Every end is compared with the unbroken one.
+Prints {scenario: {"kills": [notes], "runs": number, "kept": see `resume_world.kept`, "seconds": ...}}.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import resume_traps
 import resume_world
 
-FURTHEST = {"checkpoint": 45, "generation": 30, "evaluation": 5, "pruning": 8, "metrics": 5, "rollouts": 5, "update": 6, "start": 6}
+FURTHEST = {"checkpoint": 45, "generation": 30, "evaluation": 5, "pruning": 8, "metrics": 5, "rollouts": 5, "update": 6, "start": 6, "interrupt": 12}
 """Passages among which the kill is drawn: enough for about two steps, so that some checkpoints are reached and others are not."""
 
 
@@ -42,7 +43,9 @@ def drive(folder: Path, scenario: str, seed: int, places: list[str]) -> dict[str
     if fork(resume_world.settings(folder, scenario), None, note):
         raise SystemExit(f"{scenario}: the unbroken run failed")
     unbroken, dice = time.perf_counter() - start, random.Random(seed)
-    wanted = resume_world.outcome(folder / scenario)
+    # a Ctrl-C writes a checkpoint more, which may change which others are kept
+    last_only = any(place.startswith("interrupt") for place in places)
+    wanted = resume_world.outcome(folder / scenario, last_only)
     left, notes, runs = list(places), [], 0
     while left or not runs:
         runs += 1
@@ -50,9 +53,11 @@ def drive(folder: Path, scenario: str, seed: int, places: list[str]) -> dict[str
         config = resume_world.settings(folder, scenario, output)
         while True:
             note.unlink(missing_ok=True)
-            spec = (left[0], dice.randint(1, FURTHEST[left[0]])) if left else None
+            spec = _spec(left[0], dice) if left else None
             status = fork(config, spec, note)
-            if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and note.exists():
+            killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+            stopped = os.WIFEXITED(status) and os.WEXITSTATUS(status) == 130 and resume_world.stopped_well(output)
+            if note.exists() and (stopped if spec and spec[0] == "interrupt" else killed):
                 found = json.loads(note.read_text())
                 found["leftover"] = sorted(path.name for path in output.glob("tmp-*"))
                 notes.append(found)
@@ -61,12 +66,17 @@ def drive(folder: Path, scenario: str, seed: int, places: list[str]) -> dict[str
                 break
             else:
                 raise SystemExit(f"{scenario}: a run with the trap {spec} ended with status {status}")
-        bad = resume_world.differences(resume_world.outcome(output), wanted)
+        bad = resume_world.differences(resume_world.outcome(output, last_only), wanted)
         if bad:
             raise SystemExit(f"{scenario}, after {notes}: {len(bad)} differences: {bad[:10]}")
         if runs > 12:
             raise SystemExit(f"{scenario}: after {runs} runs the places {left} were not reached")
-    return {"kills": notes, "runs": runs, "unbroken": unbroken, "seconds": time.perf_counter() - start}
+    return {"kills": notes, "runs": runs, "kept": resume_world.kept(folder / scenario), "unbroken": unbroken, "seconds": time.perf_counter() - start}
+
+
+def _spec(text: str, dice: random.Random) -> tuple[str, int]:
+    name, _, number = text.partition(":")
+    return name, int(number or dice.randint(1, FURTHEST[name]))
 
 
 def warm() -> None:
@@ -82,4 +92,8 @@ def warm() -> None:
 
 if __name__ == "__main__":
     warm()
-    print(json.dumps(drive(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:])))
+    out = {}
+    for plan in sys.argv[3:]:
+        name, _, places = plan.partition("=")
+        out[name] = drive(Path(sys.argv[1]), name, int(sys.argv[2]), [place for place in places.split(",") if place])
+    print(json.dumps(out))

@@ -1,4 +1,4 @@
-"""Traps: a process that sets one kills itself with SIGKILL at the n-th passage of a place, and notes where that was.
+"""Traps: a process that sets one kills itself with SIGKILL (or sends itself a Ctrl-C) at the n-th passage of a place, and notes where.
 
 Only test code sets them: the product knows nothing of it.
 """
@@ -22,7 +22,7 @@ class Trap:
 
     def __init__(self, place: str, at: int, note: Path):
         self.place, self.at, self.note = place, at, note
-        self.count, self.within = 0, 0
+        self.count, self.within, self.signal = 0, 0, signal.SIGKILL
         PLACES[place](self)
 
     def passed(self, detail: str = "", last_words: Callable[[], Any] = lambda: None) -> None:
@@ -31,7 +31,7 @@ class Trap:
         if self.count == self.at:
             last_words()
             self.note.write_text(json.dumps({"place": self.place, "passage": self.count, "detail": detail}))
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.signal)
 
     def inside(self, owner: Any, name: str) -> None:
         """`within` is above 0 while `owner.name` runs."""
@@ -167,6 +167,20 @@ def start(trap: Trap) -> None:
     trap.around(os, "unlink", after=True)
 
 
+@place
+def interrupt(trap: Trap) -> None:
+    """Ctrl-C in the middle of a step: while thinking, or between the forward passes of an SFT step."""
+    from burnish.inference.engine import Engine
+    from burnish.rl.source import Source
+    from burnish.sft.step import Stepper
+
+    trap.signal = signal.SIGINT
+    trap.inside(Source, "think")
+    trap.around(Engine, "step", after=True)
+    trap.inside(Stepper, "gradient")
+    trap.around(Stepper, "_values", after=True)
+
+
 def run_child(config: dict[str, Any], spec: tuple[str, int] | None, note: Path) -> int:
     """What a forked child does: train (or resume) with a trap set; gives the exit code."""
     import torch
@@ -179,6 +193,8 @@ def run_child(config: dict[str, Any], spec: tuple[str, int] | None, note: Path) 
         if spec is not None:
             Trap(*spec, note)
         train(TrainConfig.model_validate(config), resume=True, command="test")
+    except KeyboardInterrupt:
+        return 130
     except BaseException:
         import traceback
 

@@ -45,7 +45,7 @@ def prepare(folder: Path) -> None:
     words = tokenizer.byte_level()
     save_model(tiny.make("qwen3", words, hidden=32, layers=2, max_length=96, seed=5), words, folder / "model")
     problems = Sort(symbols="digits", difficulty=2).items(48, seed=1)
-    rows = [{"prompt": "sort " * (n % 4) + one.prompt, "completion": one.answer, "id": one.id} for n, one in enumerate(problems)]
+    rows = [{"prompt": "sort " * (n % 4) + one.prompt, "completion": one.answer, "answer": one.answer, "id": one.id} for n, one in enumerate(problems)]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "reward.py").write_text(REWARD)
 
@@ -64,7 +64,7 @@ def settings(folder: Path, name: str, output: Path | None = None) -> dict[str, A
     if out["stage"] == "sft":
         out["sft"] = {
             "steps": 14, "batch_size": 4, "learning_rate": 0.02, "average": 0.7, "eval_steps": 4, "save_steps": 3,
-            "save_total_limit": 2, "micro_tokens": 48,
+            "save_total_limit": 2, "micro_tokens": 48, "metric_for_best": "eval_mean_token_accuracy",
         }  # fmt: skip
         if name == "sft-lora":
             out["model"]["lora"] = {"rank": 4}
@@ -77,13 +77,38 @@ def settings(folder: Path, name: str, output: Path | None = None) -> dict[str, A
         "lag": 0 if name == "rl-lag0" else 2, "save_steps": 2, "save_total_limit": 2,
     }  # fmt: skip
     if name == "rl-fast":
-        out["rl"] |= {"engine_mode": "fast", "filters": ["zero_variance"], "slots": 5}
-        out["sampling"] = {"temperature": 0.9, "top_k": 100}
+        refill = {"name": "refill", "filter": "zero_variance", "prompts": 4, "rounds": 2}
+        out["rl"] |= {"engine_mode": "fast", "filters": [refill], "slots": 5, "epochs": 2, "rewards": ["sort", *out["rl"]["rewards"]]}
+        out["sampling"] = {"temperature": 0.9, "stop": list("abcdefghij")}
     return out
 
 
-def outcome(folder: Path) -> dict[str, Any]:
+def kept(folder: Path) -> dict[str, Any]:
+    """The checkpoints of a run folder, and the step of the best evaluation by its metrics."""
+    from burnish.runs.folder import Run
+
+    run = Run(folder)
+    if run.config["stage"] == "sft":
+        name, sign = run.config["sft"]["metric_for_best"], 1 if "accuracy" in run.config["sft"]["metric_for_best"] else -1
+    else:
+        name, sign = run.config["eval"]["metric_for_best"], 1
+    found = [(sign * row[name], -row["step"]) for row in run.metrics() if name in row and row["step"] > 0]
+    return {"steps": sorted(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*")), "best": -max(found)[1]}
+
+
+def stopped_well(folder: Path) -> bool:
+    """After Ctrl-C: the newest checkpoint is that of the last row, and nothing unfinished lies about."""
+    from burnish.runs import checkpoints
+    from burnish.runs.folder import Run
+
+    newest = checkpoints.newest(folder)
+    return newest is not None and newest.name == f"checkpoint-{Run(folder).metrics()[-1]['step']}" and not list(folder.glob("tmp-*"))
+
+
+def outcome(folder: Path, last_only: bool = False) -> dict[str, Any]:
     """Everything that must be equal to the bit: metrics, the files of all checkpoints, rollouts, and which files there are.
+
+    last_only: of the checkpoints only that of the last step.
 
     Raises AssertionError where metrics.jsonl is torn or holds a step twice.
     """
@@ -94,9 +119,11 @@ def outcome(folder: Path) -> dict[str, Any]:
     assert steps == list(range(steps[0], steps[0] + len(steps))), steps
     exact = [[(key, repr(value)) for key, value in row.items() if not key.startswith(("time/", "memory/"))] for row in rows]
     files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    kept = {name: path.read_bytes() for name, path in files.items() if name.startswith(("checkpoint-", "rollouts"))}
+    if last_only:
+        files = {name: path for name, path in files.items() if not name.startswith("checkpoint-") or name.startswith(f"checkpoint-{steps[-1]}/")}
+    bits = {name: path.read_bytes() for name, path in files.items() if name.startswith(("checkpoint-", "rollouts"))}
     loose = {"run.json", "metrics.jsonl", "config.yaml", "report.html", "train.yaml"}
-    return {"metrics": exact, "names": sorted(set(files) - loose), "files": kept}
+    return {"metrics": exact, "names": sorted(set(files) - loose), "files": bits}
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

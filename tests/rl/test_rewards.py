@@ -105,7 +105,7 @@ def _raises(completions, **kwargs):
         (lambda completions, **kwargs: 1.0, ("returned 1.0", "list")),
         (lambda completions, **kwargs: {"a": 1, "b": 2}, ("list",)),
         (_raises, ("AttributeError", "no_such_thing", "test_rewards.py, line")),
-        (lambda completions, needed, **kwargs: [0, 0], ("TypeError", "needed")),
+        (lambda completions, needed, **kwargs: [0, 0], ("wants 'needed'", "columns there")),
         (lambda completions, log_extra, **kwargs: log_extra("x", [1]), ("log_extra", "1 values for 2")),
     ],
 )

@@ -1,12 +1,11 @@
 """Seam: a rollout thought in chunks, each of which starts again from the prompt and a short tail of the one before."""
 
-import asyncio
-
 import pytest
 import torch
 
 from burnish.models.rows import rows_of
 from burnish.records import Rollout
+from burnish.rl.session import as_finished
 
 
 class Chunks:
@@ -16,8 +15,8 @@ class Chunks:
         self.carry = carry
 
     async def think(self, items, session):
-        for done in asyncio.as_completed([self.trace(item, index, session) for item in items for index in range(item.group_size)]):
-            yield await done
+        async for rollout in as_finished(self.trace(item, index, session) for item in items for index in range(item.group_size)):
+            yield rollout
 
     async def trace(self, item, index, session):
         prompt, turns = session.prompt_ids(item), []

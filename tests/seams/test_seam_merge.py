@@ -10,6 +10,7 @@ from burnish.inference.engine import Engine
 from burnish.models import tiny
 from burnish.models.policy import Policy
 from burnish.records import Rollout, Sampling
+from burnish.rl.session import as_finished
 from burnish.runs.errors import UserError
 
 SUMMARISE = [83, 58]
@@ -22,8 +23,8 @@ class Parallel:
         self.paths = paths
 
     async def think(self, items, session):
-        for done in asyncio.as_completed([self.one(item, index, session) for item in items for index in range(item.group_size)]):
-            yield await done
+        async for rollout in as_finished(self.one(item, index, session) for item in items for index in range(item.group_size)):
+            yield rollout
 
     async def one(self, item, index, session):
         engine, prompt = session.engine, session.prompt_ids(item)

@@ -1,6 +1,5 @@
 """Seams of models that are not plain: a window cache of their own, a path through the layers for each row, no left-to-right order."""
 
-import asyncio
 import copy
 
 import numpy as np
@@ -11,6 +10,7 @@ from transformers import DynamicCache, Qwen3ForCausalLM
 from burnish.models import tiny, tokenizer
 from burnish.models.rows import flat
 from burnish.records import Rollout, Turn
+from burnish.rl.session import as_finished
 
 # A window cache of its own ------------------------------------------------------------------------------------------------
 
@@ -122,8 +122,8 @@ class Paths:
     choices = ((), (1,), (2,), (0, 2))
 
     async def think(self, items, session):
-        for done in asyncio.as_completed([self.one(item, index, session) for item in items for index in range(item.group_size)]):
-            yield await done
+        async for rollout in as_finished(self.one(item, index, session) for item in items for index in range(item.group_size)):
+            yield rollout
 
     async def one(self, item, index, session):
         skips = self.choices[index % len(self.choices)]

@@ -3,9 +3,11 @@
 import asyncio
 
 import numpy as np
+import pytest
 
 from burnish.models.rows import rows_of
 from burnish.records import Rollout
+from burnish.rl.session import as_finished
 
 
 class Tools:
@@ -15,8 +17,8 @@ class Tools:
         self.tool = tool
 
     async def think(self, items, session):
-        for done in asyncio.as_completed([self.episode(item, index, session) for item in items for index in range(item.group_size)]):
-            yield await done
+        async for rollout in as_finished(self.episode(item, index, session) for item in items for index in range(item.group_size)):
+            yield rollout
 
     async def episode(self, item, index, session):
         engine, turns = session.engine, []
@@ -68,6 +70,18 @@ def test_forced_tokens_get_the_models_own_log_probs_too(wire, fixed, dtype):
     np.testing.assert_allclose(found, sampled, atol=2e-5 if found.dtype == np.float32 else 1e-10, rtol=0)
 
 
+def test_an_episode_that_breaks_ends_the_round_and_leaves_nothing_running(wire, fixed):
+    async def tool(item, index, turn):
+        if index == 1:
+            raise OSError("the tool is gone")
+        return await clock(item, index, turn)
+
+    run = wire(Tools(tool), curriculum=fixed(group_size=3, max_new_tokens=30, max_turns=2))
+    with pytest.raises(OSError, match="the tool is gone"):
+        run.source.collect(1, 0)
+    assert not run.source.engine.busy
+
+
 class Rendezvous:
     """Tools that take different times, told by events: the first tool of episode 1 answers only after episode 0 has ended its second
     action, and the second tool of episode 0 only after episode 1 has ended its second action. Waiting for each other, both would hang.
@@ -75,10 +89,9 @@ class Rendezvous:
 
     def __init__(self):
         self.log, self.engine = [], None
+        self.gates = {index: asyncio.Event() for index in (0, 1)}
 
     async def __call__(self, item, index, turn):
-        if (index, turn) == (0, 1):
-            self.gates = {index: asyncio.Event() for index in (0, 1)}
         wait = {(1, 1): 0, (0, 2): 1}.get((index, turn))
         if turn == 2:
             self.gates[index].set()

@@ -7,12 +7,15 @@ listing this package. A verb that takes configuration flags sets `TAKES_FLAGS = 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import importlib
+import logging
 import os
 import pkgutil
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 from burnish import __version__
@@ -36,13 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # ours are shown instead; must be set before transformers is imported
     try:
-        return dispatch(words)
+        with quiet(debug):
+            return dispatch(words)
     except UserError as error:
         return fail(str(error), 2, debug, error)
     except KeyboardInterrupt as error:
-        return fail("interrupted", 130, debug, error)
+        return fail(str(error) or "interrupted; nothing half-written was left behind", 130, debug, error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -71,20 +74,62 @@ def dispatch(words: list[str]) -> int:
     )
     module.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document for machines instead of text and progress bars")
-    if getattr(module, "TAKES_FLAGS", False):
-        args, args.flags = parser.parse_known_args(words[1:])
-    else:
-        args = parser.parse_args(words[1:])
+    own, flags = parser.split(words[1:]) if getattr(module, "TAKES_FLAGS", False) else (words[1:], [])
+    args = parser.parse_args(own)
+    args.flags, args.options = flags, parser.long_options
     return module.run(args) or 0
+
+
+@contextlib.contextmanager
+def quiet(debug: bool = False) -> Iterator[None]:
+    """Keeps what other libraries say (warnings, logs, progress bars) off the terminal; burnish's own warnings take one line each."""
+    if debug:
+        yield
+        return
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):  # read when these libraries are imported
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if "transformers" in sys.modules:  # burnish called from Python: the variables come too late
+        sys.modules["transformers"].utils.logging.disable_progress_bar()
+        sys.modules["transformers"].utils.logging.set_verbosity_error()
+    for name in ("torch", "peft", "datasets", "huggingface_hub", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(?!burnish\b)")
+        warnings.showwarning = lambda message, *rest, **more: print(f"burnish: warning: {message}", file=sys.stderr)
+        yield
 
 
 class Parser(argparse.ArgumentParser):
     """argparse whose errors are UserErrors: one line, exit code 2."""
 
+    @property
+    def long_options(self) -> list[str]:
+        """The verb's own options, without their dashes."""
+        return [option[2:] for action in self._actions for option in action.option_strings if option.startswith("--")]
+
+    def split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
+        """(words for this parser, configuration flags): every `--name` that is no option here is a flag, with its value."""
+        own: list[str] = []
+        flags: list[str] = []
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            if word == "--":
+                return [*own, word, *rest], flags
+            name, equals, _ = word.partition("=")
+            option = self._option_string_actions.get(name)
+            into = own if option is not None or not word.startswith("--") else flags
+            into.append(word)
+            takes = option is None if into is flags else option is not None and option.nargs is None
+            if takes and not equals and rest and not rest[0].startswith("--"):
+                into.append(rest.pop(0))
+        return own, flags
+
     def error(self, message: str):
         options = [option for action in self._actions for option in action.option_strings]
-        words = message.removeprefix("unrecognized arguments: ").split()
-        hint = f"; {did_you_mean(words[0], options)}" if message.startswith("unrecognized") and words else f"; see `{self.prog} --help`"
+        word = message.removeprefix("unrecognized arguments: ").split()[0] if message.startswith("unrecognized") else ""
+        hint = f"; {did_you_mean(word, options)}" if word.startswith("--") else f"; see `{self.prog} --help`"
         raise UserError(f"{self.prog}: {message}{hint}")
 
 
@@ -97,7 +142,12 @@ def overview() -> str:
         "",
     ]
     lines += [f"  {verb:<12} {load(verb).HELP}" for verb in verbs()]
-    return "\n".join([*lines, "", "`burnish COMMAND --help` explains one command. Exit codes: 0 fine, 2 bad input, 130 interrupted."])
+    lines += [
+        "",
+        "`burnish COMMAND --help` explains one command, with examples; `burnish train --fields` lists every setting.",
+        "--json prints for machines, --debug shows the traceback of an error. Exit codes: 0 fine, 2 bad input, 130 interrupted.",
+    ]
+    return "\n".join(lines)
 
 
 def describe_os_error(error: OSError) -> str:

@@ -27,12 +27,16 @@ def run(args: argparse.Namespace) -> None:
     """Evaluates and prints a table."""
     from burnish.recipes.evaluate import EvalRunConfig, result_rows, run_evaluation
     from burnish.reports import tables
+    from burnish.runs import atomic
     from burnish.runs.config import load_config
     from burnish.tasks.evaluation import EvalResult
 
     earlier = EvalResult.load(args.against) if args.against else None
-    named = ["--model.path", args.model, "--data.path", args.data, "--rewards", json.dumps([args.reward])]
-    result = run_evaluation(load_config(EvalRunConfig, None, [*named, *args.flags]), silent=args.json)
+    named = [f"--model.path={args.model}", f"--data.path={args.data}", f"--rewards={json.dumps([args.reward])}"]
+    config = load_config(EvalRunConfig, None, [*named, *args.flags], args.options)
+    if args.output:
+        atomic.refuse_unwritable(args.output, file=True)
+    result = run_evaluation(config, earlier=earlier, silent=args.json)
     if args.output:
         result.save(args.output)
     rows = result_rows(result, earlier)

@@ -27,15 +27,17 @@ def run(args: argparse.Namespace) -> None:
     """Generates and prints."""
     from burnish.recipes.evaluate import EvalRunConfig, complete, json_line, prompts_of
     from burnish.recipes.policy import load_policy
+    from burnish.recipes.refusals import refuse_model
     from burnish.runs.config import load_config
     from burnish.runs.errors import UserError
 
     prompts = prompts_of(args.prompt, args.file)
     if not prompts:
-        raise UserError("burnish generate: give a prompt or --file")
+        raise UserError("burnish generate: there is no prompt; give one after the model, or --file")
     if args.n < 1:
         raise UserError(f"--n is {args.n}; it must be at least 1")
-    config = load_config(EvalRunConfig, None, ["--model.path", args.model, *args.flags])
+    config = load_config(EvalRunConfig, None, [f"--model.path={args.model}", *args.flags], args.options)
+    refuse_model(config.model)
     policy = load_policy(config.model, threads=config.threads)
     live = not args.json and len(prompts) == 1 and args.n == 1 and sys.stdout.isatty()
 

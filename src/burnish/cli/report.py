@@ -18,7 +18,10 @@ def run(args: argparse.Namespace) -> None:
     """Writes the page."""
     from burnish.reports.report import write_report
     from burnish.reports.terminal import summary
+    from burnish.runs import atomic
 
+    if args.output:
+        atomic.refuse_unwritable(args.output, file=True)
     path = write_report(args.run, args.output)
     if args.json:
         print(json.dumps({"report": str(path)}))

@@ -23,29 +23,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", help="YAML file; every field of it is also a flag (--rl.steps 200)")
     parser.add_argument("--check", action="store_true", help="show prompts, loss masks, rewards and samples of eight rows, then stop")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run folder")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
+    parser.add_argument("--dry-run", action="store_true", help="check the configuration, print it with every default and stop")
     parser.add_argument("--fields", action="store_true", help="list every field with its type, default and meaning, and stop")
 
 
 def run(args: argparse.Namespace) -> None:
     """Loads the configuration and trains."""
     from burnish.recipes.config import TrainConfig
-    from burnish.reports.tables import show as show_table
-    from burnish.runs.config import describe_fields, load_config, to_yaml
+    from burnish.reports.fields import fields_text
+    from burnish.runs.config import describe_fields, load_config, plain, to_yaml
     from burnish.runs.errors import UserError
 
     if args.fields:
-        rows = [dict(zip(("field", "type", "default", "meaning"), row)) for row in describe_fields(TrainConfig)]
-        print(json.dumps(rows, indent=1)) if args.json else show_table(rows)
+        rows = describe_fields(TrainConfig)
+        names = ("field", "type", "default", "meaning")
+        print(json.dumps([dict(zip(names, row)) for row in rows], indent=1) if args.json else fields_text(rows))
         return
-    path, flags = args.config, list(args.flags)
-    if path is not None and path.startswith("-"):
-        path, flags = None, [path, *flags]
-    if path is None and not flags:
+    if args.config is None and not args.flags:
         raise UserError("burnish train: give a YAML file or flags; `burnish train --fields` lists them all")
-    config = load_config(TrainConfig, path, flags)
+    config = load_config(TrainConfig, args.config, args.flags, args.options)
     if args.dry_run:
-        print(to_yaml(config), end="")
+        from burnish.recipes.refusals import refuse_impossible
+
+        refuse_impossible(config, False, None)
+        print(json.dumps(plain(config), indent=1) if args.json else to_yaml(config), end="\n" if args.json else "")
         return
     if args.check:
         from burnish.recipes.check import check, show

@@ -136,9 +136,9 @@ class _Maker:
         for new, spec in mapping.items():
             for column in _sources(spec):
                 if column not in there:
-                    raise UserError(
-                        f"{name}: columns.{new} names {column!r}, which is not there; {did_you_mean(column, there)} columns there: {listed}"
-                    )
+                    close = nearest(column, there)
+                    hint = f"did you mean {close!r}? " if close else ""
+                    raise UserError(f"{name}: columns.{new} names {column!r}, which is not there; {hint}columns there: {listed}")
             if new in there and new not in _sources(spec):
                 raise UserError(
                     f"{name}: columns.{new} would hide the column {new!r} that is there; rename it in the data or leave columns.{new} out"

@@ -52,7 +52,7 @@ def to_items(
         ids = _encoded(policy, prompt, row.get(tools_column), template_args, where)
         if len(ids) > limit:
             gate.bad(
-                where, f"the prompt has {len(ids)} tokens and at most {limit} fit ({why})", "prompt", "shorten it or set too_long to 'skip'"
+                where, f"the prompt has {len(ids)} tokens and at most {limit} fit ({why})", "prompt", "shorten it or set bad_rows to 'skip'"
             )
             continue
         name = str(row["id"]) if row.get("id") is not None else f"row-{number}"

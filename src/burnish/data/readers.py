@@ -44,7 +44,7 @@ def read_file(path: Path) -> Iterator[Raw]:
         raise UserError(f"{path}: unknown kind of file; wanted one of {', '.join(TEXT_SUFFIXES)} (also .gz), .parquet, .arrow")
     try:
         if path.stat().st_size == 0:
-            raise UserError(f"{path}: the file is empty")
+            raise UserError(f"{path}: the file is empty; write at least one row")
         if suffix == ".parquet":
             return _guarded(path, _parquet(path))
         if suffix == ".arrow":
@@ -60,7 +60,7 @@ def _guarded(path: Path, rows: Iterable[Raw]) -> Iterator[Raw]:
     try:
         yield from rows
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: the gzip archive is broken: {error}") from None
+        raise UserError(f"{path}: the gzip archive is broken: {error}; copy it again") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
 
@@ -104,7 +104,7 @@ def _jsonl(path: Path) -> Iterator[Raw]:
                 yield _json_line(f"{path}:{number}", line, offset + mark)
             offset += len(raw)
     if rows == 0:
-        raise UserError(f"{path}: the file has no rows, only blank lines")
+        raise UserError(f"{path}: the file has no rows, only blank lines; write at least one row")
 
 
 def _json_line(where: str, line: bytes, offset: int) -> Raw:

@@ -6,7 +6,8 @@ A model opts in with a method `make_cache()`, which returns the empty cache of O
 
 With a method `batch_key(handle)` a model says which rows may share a forward pass: rows with different keys never do. It may
 read `handle.extras`, which the caller gave to `prefill`. If the model also has `begin_batch(key)`, that is called before every
-pass. `batch_key` and `begin_batch` work with the built-in cache as well (see `engine.py`).
+pass. `batch_key` and `begin_batch` work with the built-in cache as well (see `engine.py`); there, rows of a key may skip layers
+altogether, always the same ones for one row.
 """
 
 from __future__ import annotations

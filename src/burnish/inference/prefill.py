@@ -156,7 +156,7 @@ def _finish(
     for work, segment in zip(batch, segments):
         if len(segment.keys) != facts.layers:
             if not (may_skip and segment.keys):
-                raise UserError(f"{facts.name} does not use transformers' attention interface in all its layers; the engine cannot serve it")
+                raise UserError(f"{facts.name} does not use transformers' attention interface in all its layers; it cannot be served")
             segment.fill(facts.layers)
         work.handle.block = segment.block()
         work.handle.fed = work.end

@@ -134,7 +134,7 @@ def _folder(source: str) -> Path | None:
             raise UserError(f"{path}: pickled weights are not loaded, for unpickling runs code; convert the model to safetensors")
         raise UserError(f"{path} is a file; give the folder of the model (with config.json)")
     if path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1 or not source:
-        raise UserError(f"model folder {source!r} does not exist")
+        raise UserError(f"model folder {source!r} does not exist; check the path")
     return None
 
 
@@ -142,7 +142,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON: {_line(error)}") from error
+        raise UserError(f"{path}: not readable as JSON: {_line(error)}; copy it again or mend it") from error
     if not isinstance(found, dict):
         raise UserError(f"{path}: it must hold a JSON object")
     return found
@@ -165,7 +165,7 @@ def _check_weights(folder: Path, pattern: str) -> None:
             f"{folder} holds pickled weights ({pickled[0]}), which are not loaded, for unpickling runs code; "
             "convert them: load them once in a tool you trust and call save_pretrained(folder) of a recent transformers"
         )
-    raise UserError(f"{folder} has no weights ({pattern})")
+    raise UserError(f"{folder} has no weights ({pattern}); copy them there")
 
 
 def _check_type(where: str, model_type: str | None, remote: bool, trust_remote_code: bool) -> None:
@@ -181,7 +181,7 @@ def _check_type(where: str, model_type: str | None, remote: bool, trust_remote_c
         hint = hint if hint.startswith("did") else "a newer transformers may know it"
         raise UserError(f"{where}: model type {model_type!r} is unknown to transformers; {hint}")
     if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise UserError(f"{where}: model type {model_type!r} is no causal language model")
+        raise UserError(f"{where}: model type {model_type!r} is no causal language model; choose one that writes text")
 
 
 def _pretrained(source: str, folder: Path | None, dtype: torch.dtype | None, trust_remote_code: bool) -> Any:
@@ -206,13 +206,13 @@ def _pretrained(source: str, folder: Path | None, dtype: torch.dtype | None, tru
         raise
     except OSError as error:
         if folder is not None:
-            raise UserError(f"{folder}: the model cannot be loaded: {_line(error)}") from error
+            raise UserError(f"{folder}: the model cannot be loaded: {_line(error)}; copy it again") from error
         raise UserError(
             f"model {source!r} is neither a folder here nor to be had from the hub (offline, private, misspelt, or without "
             f"safetensors weights): {_line(error)}"
         ) from error
     except Exception as error:  # safetensors and size mismatches have types of their own
-        raise UserError(f"{source}: the model cannot be loaded: {_line(error)}") from error
+        raise UserError(f"{source}: the model cannot be loaded: {_line(error)}; its files do not fit together: copy them again") from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise UserError(
@@ -247,14 +247,14 @@ def _of_adapter(folder: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if str(folder) in str(error):
+        if "adapter_config.json" in str(error):
             raise
         raise UserError(f"{folder} (base_model_name_or_path in adapter_config.json): {error}") from error
 
 
 def _check_adapter(folder: Path) -> None:
     if not (folder / "adapter_config.json").exists():
-        raise UserError(f"{folder} is no adapter folder: adapter_config.json is missing")
+        raise UserError(f"{folder} is no adapter folder: adapter_config.json is missing; give one that PEFT saved")
     _json(folder / "adapter_config.json")
     _check_weights(folder, "adapter_model.safetensors")
 

@@ -140,8 +140,8 @@ def complete(
             raise UserError(f"prompt {number} has no tokens; write at least a word")
         if policy.max_length is not None and len(found) >= policy.max_length:
             raise UserError(
-                f"prompt {number} has {len(found)} tokens and the model's context is {policy.max_length}, which must leave room for an answer; "
-                "shorten it"
+                f"prompt {number} has {len(found)} tokens and the model's context is {policy.max_length}, "
+                "which must leave room for an answer; shorten it"
             )
     engine = Engine(policy.model, policy.tokenizer, policy.eos_ids, mode=config.engine_mode)
     turns = generate(engine, ids, config.sampling.sampling(), n=n, max_new_tokens=config.max_new_tokens, seeds=config.seed, stream=stream)

@@ -36,9 +36,10 @@ def load_policy(config: ModelConfig, model: Any = None, tokenizer: Any = None, t
 def require_end(policy: Policy, stop: Sequence[str] = ()) -> None:
     """Raises UserError where nothing could ever end a completion but its limit. stop: strings that end one."""
     if not policy.eos_ids and not stop:
+        origin = str(getattr(policy.model, "name_or_path", "") or "")
         raise UserError(
-            "the model has no end-of-sequence token, so completions could never end; set eos_token in its tokenizer_config.json "
-            "(tokenizer.eos_token) or give sampling.stop"
+            f"{origin + ': ' if origin else ''}the model has no end-of-sequence token, so completions could never end; "
+            "set eos_token in its tokenizer_config.json (tokenizer.eos_token) or give sampling.stop"
         )
 
 

@@ -68,7 +68,7 @@ class Learner:
             advantages = self.objective.advantages(credit_batch.with_measured(flat_values))
             table = table.with_prompt_weight(advantages.prompt_weight)
         tokens = {"advantage": advantages.tokens, **flat_values}
-        groups = _by_prompt(chosen, table)
+        groups = _by_prompt([n for n, kept in enumerate(table.kept.tolist()) if kept], table) if chosen else []
         collected: list[tuple[int, dict[str, float]]] = []
         for epoch in range(self.epochs):
             for part, members in enumerate(mini_batches(groups, self.minibatches, self.seed, step, epoch)):
@@ -123,7 +123,7 @@ class Learner:
         local = {key: value[places.to(value.device)] for key, value in tokens.items()}
         plan = self.objective.plan(mine, local)
         seen, logps = [], []
-        for micro in micro_batches([rollouts[members[n]] for n in range(len(members))], mine.prompt.tolist(), self.micro_tokens):
+        for micro in self._micro_batches(rollouts, members, mine):
             part, index = mine.pick(micro)
             with self.timer("forward"):
                 needs = [LOGP, *self.objective.grad_needs()]
@@ -138,6 +138,13 @@ class Learner:
         if first:
             out |= self._gap(rollouts, members, logps, local["sample_logp"], step)
         return mine.n_tokens, out
+
+    def _micro_batches(self, rollouts: Sequence[Rollout], members: Sequence[int], mine: TokenTable) -> list[list[int]]:
+        """Places in the step of the rollouts of each pass. A rollout without loss tokens counts in the weights but needs no pass."""
+        filled = [place for place, size in enumerate(mine.lengths.tolist()) if size]
+        prompts = mine.prompt[filled].tolist()
+        cut = micro_batches([rollouts[members[place]] for place in filled], prompts, self.micro_tokens)
+        return [[filled[place] for place in part] for part in cut]
 
     def _gap(
         self,

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from typing import Any, TypeVar
 
 from burnish.inference.session import AsyncEngine
 from burnish.models.policy import Policy
 from burnish.records import Item, Sampling
 from burnish.runs.seeds import seed_for
+
+T = TypeVar("T")
+
+
+async def as_finished(coroutines: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
+    """Runs them concurrently, started in the given order (asyncio.as_completed alone starts coroutines in any order), and yields each
+    result as it comes. Whatever still runs when this ends, by an error or because nobody reads on, is cancelled.
+    """
+    tasks = [asyncio.ensure_future(one) for one in coroutines]
+    try:
+        for task in asyncio.as_completed(tasks):
+            yield await task
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 @dataclasses.dataclass

@@ -68,7 +68,7 @@ class Source:
             wanted, rounds = verdict.more, rounds + 1
         if verdict is None:
             raise UserError("rl.prompts_per_step is 0; it must be at least 1")
-        batch = Batch(step=step, version=version, groups=groups, keep=verdict.keep)
+        batch = Batch(step=step, version=version, groups=groups, keep=trained_only(groups, verdict.keep))
         batch.metrics = source_metrics(batch, rounds, verdict)
         for part in self.parts.values():
             batch.metrics |= part.metrics() if hasattr(part, "metrics") else {}
@@ -112,12 +112,20 @@ def distinct(items: Sequence[Item]) -> list[Item]:
     return out
 
 
+def trained_only(groups: Sequence[Group], keep: Sequence[Sequence[bool]]) -> list[list[bool]]:
+    """The flags without rollouts whose turns are all kept out of training (a frozen partner's): they must not count in any denominator."""
+    return [
+        [flag and any(turn.train for turn in rollout.turns) for rollout, flag in zip(group.rollouts, flags, strict=True)]
+        for group, flags in zip(groups, keep, strict=True)
+    ]
+
+
 def source_metrics(batch: Batch, rounds: int, verdict: FilterResult) -> dict[str, float]:
     """TRL's names where TRL has one. Invalid rollouts are counted and left out of the statistics."""
     pairs = [(rollout, score) for group in batch.groups for rollout, score in zip(group.rollouts, group.scores)]
     valid = [(rollout, score) for rollout, score in pairs if not score.invalid]
     lengths = [sum(len(turn.output_ids) for turn in rollout.turns) for rollout, _ in valid] or [0]
-    spreads = [group_std([score.reward for score in group.scores if not score.invalid]) for group in batch.groups]
+    spreads = [group_std(rewards) for group in batch.groups for rewards in rewards_by_agent(group).values()]
     rewards = [score.reward for _, score in valid]
     metrics = {
         "reward": mean(rewards),
@@ -138,6 +146,14 @@ def source_metrics(batch: Batch, rounds: int, verdict: FilterResult) -> dict[str
     for name in sorted({name for _, score in valid for name in score.parts}):
         metrics[f"rewards/{name}/mean"] = mean([score.parts[name] for _, score in valid if name in score.parts])
     return metrics | {f"filter/{name}": float(count) for name, count in verdict.counts.items()}
+
+
+def rewards_by_agent(group: Group) -> dict[str, list[float]]:
+    """Valid rewards of each agent: roles of one episode are never compared with one another."""
+    found: dict[str, list[float]] = {}
+    for rollout, score in zip(group.rollouts, group.scores, strict=True):
+        found.setdefault(rollout.agent, []).extend([] if score.invalid else [score.reward])
+    return found
 
 
 def mean(values: Sequence[float]) -> float:

@@ -51,7 +51,7 @@ def load_config(cls: type[C], path: str | Path | None = None, overrides: Sequenc
     words = _split_flags(overrides)
     for key in words:
         if _spelled(cls, key[:1])[0] not in cls.model_fields and also:
-            raise UserError(f"flag --{'.'.join(key)}: unknown key {key[0]!r}; {did_you_mean(key[0], [*cls.model_fields, *also])}")
+            raise UserError(f"flag --{'.'.join(key)}: unknown key {key[0]!r}; {_meant(cls, key[0], [*cls.model_fields, *also])}")
     for key, text in words.items():
         _put(data, key, True if text is None else parse_scalar(text, "--" + ".".join(key)), cls)
     raw = {_spelled(cls, key): text for key, text in words.items() if text is not None}
@@ -108,7 +108,7 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
-        raise UserError(f"cannot read the config {path}: {error.strerror}") from None
+        raise UserError(f"cannot read the config {path}: {error.strerror}; check the path") from None
     value, lines = parse_yaml(text, str(path))
     if value is None:
         return {}, {}
@@ -181,15 +181,24 @@ def _explain(cls: type[pydantic.BaseModel], error: pydantic.ValidationError, whe
     field, origin = ".".join(names), where(tuple(first["loc"]))
     prefix = f"{origin}: " if origin else ""
     if first["type"] == "extra_forbidden":
-        text = f"unknown key {field!r}; {did_you_mean(names[-1], known)}"
+        text = f"unknown key {field!r}; {_meant(cls, names[-1], known)}"
     elif first["type"] == "missing":
         text = f"field {field!r} is missing; it has no default"
     elif first["type"] in ("value_error", "assertion_error"):
         text = f"field {field!r}: {first['msg'].split(', ', 1)[-1]}" if field else first["msg"].split(", ", 1)[-1]
     else:
-        text = f"field {field!r} is {first['input']!r}; wanted {type_name(wanted)} ({first['msg']})"
+        told = str(first["msg"])
+        plain_type = told.startswith("Input should be a valid") or first["type"] == "literal_error"
+        rule = "" if plain_type else f" ({told.replace('Input should be', 'it must be')})"
+        text = f"field {field!r} is {first['input']!r}; wanted {type_name(wanted)}{rule}"
     more = len({e["loc"][:1] for e in found}) - 1
     return UserError(f"{prefix}{text}".replace("\n", " ") + (f" (and {more} more)" if more > 0 else ""))
+
+
+def _meant(cls: type[Config], name: str, known: Sequence[str]) -> str:
+    """The nearest of the known names; where fields of other sections are called just so, those: `did you mean 'rl.steps'?`."""
+    elsewhere = [row[0] for row in describe_fields(cls) if row[0].rpartition(".")[2] == name.replace("-", "_") and "." in row[0]]
+    return f"did you mean {' or '.join(map(repr, elsewhere))}?" if elsewhere else did_you_mean(name, known)
 
 
 def type_name(annotation: Any) -> str:

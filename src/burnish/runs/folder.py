@@ -26,6 +26,7 @@ from burnish.runs.config import FREE_FIELDS, Config, diff_configs, plain, to_yam
 from burnish.runs.errors import UserError
 from burnish.runs.yamlio import parse_yaml
 
+SHOWN_CHANGES = 6
 _SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -79,7 +80,7 @@ class Run:
         run = cls(path)
         run.free_fields = getattr(config, "free_fields", FREE_FIELDS)
         started = run.config_path.exists()
-        if not started and any(name in os.listdir(path) for name in ("metrics.jsonl", "run.json", "rollouts")):
+        if not started and any(name in os.listdir(path) for name in ("metrics.jsonl", "rollouts")):
             raise UserError(f"{path} holds results but no config.yaml; choose another folder")
         if started and not resume:
             raise UserError(f"{path} holds a run already; resume it (--resume) or choose another folder")
@@ -94,7 +95,8 @@ class Run:
         """
         if self.resuming or (self.last_step or 0) > 0:
             return False
-        for name in set(os.listdir(self.path)) - self._there:
+        # config.yaml last: a folder that a kill leaves half emptied still counts as a started run, and can be resumed
+        for name in sorted(set(os.listdir(self.path)) - self._there, key=lambda name: name == self.config_path.name):
             entry = self.path / name
             shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
         for folder in self._made:  # the innermost first; one that holds something else by now stays, and so do those around it
@@ -105,9 +107,9 @@ class Run:
     def _refuse_changes(self, config: Config | Mapping[str, Any]) -> None:
         changes = diff_configs(without(self.config, self.free_fields), without(plain(config), self.free_fields))
         if changes:
-            raise UserError(
-                f"{self.path} was started with another config ({'; '.join(changes)}); resume with the same one or choose another folder"
-            )
+            more = len(changes) - SHOWN_CHANGES
+            shown = "; ".join(changes[:SHOWN_CHANGES]) + (f"; and {more} more" if more > 0 else "")
+            raise UserError(f"{self.path} was started with another config ({shown}); resume with the same one or choose another folder")
 
     @property
     def config_path(self) -> Path:

@@ -161,6 +161,7 @@ class Loop:
         self.run_folder.drop_after(self._at.step if newest is not None else -1)
         if newest is None and self.eval_first and self.eval_fn is not None:
             row = self._evaluate(0)
+            self._check_metric(row)
             self._log(0, {**row, **self.timer.take()})
 
     def _one_step(self, step_fn: StepFn) -> None:
@@ -196,12 +197,15 @@ class Loop:
         seeds.set_rng_state(kept)
         return found
 
+    def _check_metric(self, found: Mapping[str, Any]) -> None:
+        if self.metric_for_best is not None and self.metric_for_best not in found:
+            raise UserError(f"metric_for_best {self.metric_for_best!r} is not measured; {did_you_mean(self.metric_for_best, found)}")
+
     def _judge(self, step: int, found: Mapping[str, Any]) -> bool:
         """Best so far? Counts evaluations without a new best and stops when patience is at its end. NaN is never best."""
         if self.metric_for_best is None:
             return False
-        if self.metric_for_best not in found:
-            raise UserError(f"metric_for_best {self.metric_for_best!r} is not measured; {did_you_mean(self.metric_for_best, found)}")
+        self._check_metric(found)
         value, best = float(found[self.metric_for_best]), self._at.best_value
         better = not math.isnan(value) and (best is None or (value > best if self.greater_is_better else value < best))
         if better:

@@ -60,7 +60,7 @@ def find(package_name: str, name: str) -> Any:
     if "." in name:
         module_name, _, attribute = name.rpartition(".")
         return _attribute(_import(module_name, name), attribute, module_name)
-    raise UserError(f"unknown {_kind(package_name)} {name!r}; {did_you_mean(name, known)}, or your own as file.py:name")
+    raise UserError(f"unknown {_kind(package_name)} {name!r}; {did_you_mean(name, known)} Your own: file.py:name")
 
 
 def make(package: str, spec: Any) -> Any:
@@ -137,7 +137,7 @@ def load_file(path: str | Path) -> ModuleType:
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from None
     mark = hashlib.blake2b(str(path.resolve()).encode() + b"\0" + source, digest_size=6).hexdigest()
     name = f"burnish_user_{path.stem}_{mark}"
     if name in sys.modules:
@@ -152,10 +152,11 @@ def load_file(path: str | Path) -> ModuleType:
         exec(compile(source, str(path), "exec"), module.__dict__)
     except BaseException as error:
         del sys.modules[name]
-        if not isinstance(error, Exception):
+        if not isinstance(error, (Exception, SystemExit)):
             raise
         line = error.lineno if isinstance(error, SyntaxError) else _line_in(error, path)
-        raise UserError(f"{path}, line {line}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        what = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+        raise UserError(f"{path}, line {line}: {type(error).__name__}: {what}; mend the file") from error
     return module
 
 
@@ -184,4 +185,4 @@ def _attribute(module: ModuleType, attribute: str, place: str) -> Any:
 def _kind(package_name: str) -> str:
     """`burnish.rl.curricula` -> `curriculum`, for messages."""
     word = package_name.rpartition(".")[2]
-    return {"curricula": "curriculum", "presets": "preset"}.get(word, word.removesuffix("s"))
+    return {"curricula": "curriculum", "presets": "preset", "rollouts": "thinker"}.get(word, word.removesuffix("s"))

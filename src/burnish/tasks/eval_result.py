@@ -128,7 +128,8 @@ class EvalResult:
             items = [ItemResult(**item) for item in data["results"]]
             return cls(items, **{key: data[key] for key in ("samples", "sampling", "seed", "name", "engine_mode", "seconds")})
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{source} is no evaluation result of burnish ({type(error).__name__}: {error})") from None
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(f"{source} is no evaluation result of burnish ({reason}); give what `burnish eval --output` wrote") from None
 
     def save(self, path: str | Path) -> None:
         """Writes the JSON at once or not at all."""
@@ -140,7 +141,8 @@ class EvalResult:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read the evaluation {path}: {error}") from None
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise UserError(f"cannot read the evaluation {path}: {reason}; give what `burnish eval --output` wrote") from None
         return cls.from_json(text, str(path))
 
     def _mean(self, pairs: Sequence[tuple[str, float]], share: bool = True) -> Interval:

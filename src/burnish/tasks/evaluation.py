@@ -116,7 +116,7 @@ def _check(items: Sequence[Item], samples: int) -> None:
     seen: set[str] = set()
     for item in items:
         if item.id in seen:
-            raise UserError(f"evaluation: the id {item.id!r} is there twice; every held-out problem is asked once")
+            raise UserError(f"evaluation: the id {item.id!r} is there twice; every held-out problem is asked once: remove one")
         seen.add(item.id)
 
 

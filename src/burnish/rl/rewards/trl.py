@@ -45,6 +45,8 @@ class TRLReward:
         self.global_step = 0
         self._logged: dict[str, list[float]] = defaultdict(list)
         parameters = inspect.signature(self.function).parameters
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        self._wants = [name for name, p in parameters.items() if p.default is p.empty and p.kind in kinds]
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         self._accepts = None if open_ended else set(parameters)
 
@@ -52,6 +54,13 @@ class TRLReward:
         """One Score for each rollout, in order; a rollout that broke (stop "error") is invalid."""
         extras: dict[str, list[Any]] = {}
         arguments = self._arguments(group, extras)
+        lacking = [name for name in self._wants if name not in arguments]
+        if lacking:
+            there = ", ".join(group.item.columns) or "none"
+            raise UserError(
+                f"reward {self.name!r} wants {', '.join(map(repr, lacking))}, which item {group.item.id!r} has no column for; "
+                f"columns there: {there}; rename one with data.columns"
+            )
         if self._accepts is not None:
             arguments = {key: value for key, value in arguments.items() if key in self._accepts}
         try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from burnish.chat.in_process import PolicyChat
 from burnish.records import Item, Rollout, StopReason, Turn
-from burnish.rl.session import Session
+from burnish.rl.session import Session, as_finished
 from burnish.runs.errors import UserError
 
 
@@ -35,14 +34,9 @@ class Agent:
 
     async def think(self, items: Sequence[Item], session: Session) -> AsyncIterator[Rollout]:
         """Runs all episodes concurrently; yields the rollouts of each as it ends."""
-        tasks = [asyncio.ensure_future(self._episode(item, index, session)) for item in items for index in range(item.group_size)]
-        try:
-            for task in asyncio.as_completed(tasks):
-                for rollout in await task:
-                    yield rollout
-        finally:
-            for task in tasks:
-                task.cancel()
+        async for rollouts in as_finished(self._episode(item, index, session) for item in items for index in range(item.group_size)):
+            for rollout in rollouts:
+                yield rollout
 
     async def _episode(self, item: Item, index: int, session: Session) -> list[Rollout]:
         names = self.roles or ("policy",)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from burnish.records import Item, Rollout
-from burnish.rl.session import Session
+from burnish.rl.session import Session, as_finished
 
 
 class Single:
@@ -14,13 +13,8 @@ class Single:
 
     async def think(self, items: Sequence[Item], session: Session) -> AsyncIterator[Rollout]:
         """Yields `group_size` rollouts of one turn for each item, as they finish."""
-        tasks = [asyncio.ensure_future(decode) for item in items for decode in self._start(item, session)]
-        try:
-            for task in asyncio.as_completed(tasks):
-                yield await task
-        finally:
-            for task in tasks:
-                task.cancel()
+        async for rollout in as_finished(decode for item in items for decode in self._start(item, session)):
+            yield rollout
 
     def _start(self, item: Item, session: Session):
         engine, n = session.engine, item.group_size
