@@ -85,9 +85,14 @@ def is_whole(run: Path) -> bool:
     """True where nothing in a run folder is half-written: no temporary files, every line whole, every checkpoint complete."""
     from burnish.runs import checkpoints
 
-    leftovers = [path for path in run.rglob("tmp-*")]
+    leftovers = list(run.rglob("tmp-*"))
     for path in run.rglob("*.jsonl"):
         assert path.read_text().endswith("\n")
         [json.loads(line) for line in path.read_text().splitlines()]
     broken = [path for path in run.glob("checkpoint-*") if checkpoints.head(path) is None]
     return not leftovers and not broken
+
+
+def one_line(err: str) -> bool:
+    """True for what an error is to look like: one line of burnish's own, no traceback."""
+    return err.startswith("burnish: ") and err.endswith("\n") and err.count("\n") == 1 and "Traceback" not in err

@@ -30,6 +30,22 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def loads(monkeypatch):
+    """The models whose weights were read."""
+    from burnish.models import load
+
+    found = []
+
+    def reading(source, *rest):
+        found.append(source)
+        return original(source, *rest)
+
+    original = load._pretrained
+    monkeypatch.setattr(load, "_pretrained", reading)
+    return found
+
+
+@pytest.fixture
 def burnish(here, models, capsys):
     """burnish(command, **places) -> (exit code, stdout, stderr), run in this process; {model} and the like stand for folders."""
     from burnish.cli import main

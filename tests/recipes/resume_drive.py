@@ -1,8 +1,9 @@
 """As a script: kills training runs by plan, in children forked from one process that has imported everything once.
 
-`resume_drive.py FOLDER SEED SCENARIO=PLACE,PLACE...`: for each scenario an unbroken run in FOLDER/SCENARIO; then runs that are killed at
-each PLACE in turn (see `resume_traps`), at a passage drawn by the seed (PLACE:N names it), and resumed after each kill until done; a run
-that ends with places left over is followed by the next one. Every end is compared with the unbroken one.
+`resume_drive.py FOLDER SEED SCENARIO=PLACE,PLACE...`: for each scenario an unbroken run in FOLDER/SCENARIO, resumed once more when it is
+done, which must change nothing; then runs that are killed at each PLACE in turn (see `resume_traps`), at a passage drawn by the seed
+(PLACE:N names it), and resumed after each kill until done; a run that ends with places left over is followed by the next one.
+Every end is compared with the unbroken one.
 Prints {scenario: {"kills": [notes], "runs": number, "kept": see `resume_world.kept`, "seconds": ...}}.
 """
 
@@ -20,7 +21,10 @@ from typing import Any
 import resume_traps
 import resume_world
 
-FURTHEST = {"checkpoint": 45, "generation": 30, "evaluation": 5, "pruning": 8, "metrics": 5, "rollouts": 5, "update": 6, "start": 6, "interrupt": 12}
+FURTHEST = {
+    "checkpoint": 40, "generation": 30, "evaluation": 5, "renamed": 2, "pruning": 8, "metrics": 5, "rollouts": 5, "update": 6, "start": 6,
+    "interrupt": 12,
+}  # fmt: skip
 """Passages among which the kill is drawn: enough for about two steps, so that some checkpoints are reached and others are not."""
 
 
@@ -45,6 +49,10 @@ def drive(folder: Path, scenario: str, seed: int, places: list[str]) -> dict[str
     unbroken, dice = time.perf_counter() - start, random.Random(seed)
     # a Ctrl-C writes a checkpoint more, which may change which others are kept
     last_only = any(place.startswith("interrupt") for place in places)
+    finished = resume_world.outcome(folder / scenario)
+    again = fork(resume_world.settings(folder, scenario), None, note)
+    if again or resume_world.outcome(folder / scenario) != finished:
+        raise SystemExit(f"{scenario}: resuming the finished run changed it (status {again})")
     wanted = resume_world.outcome(folder / scenario, last_only)
     left, notes, runs = list(places), [], 0
     while left or not runs:
@@ -71,7 +79,8 @@ def drive(folder: Path, scenario: str, seed: int, places: list[str]) -> dict[str
             raise SystemExit(f"{scenario}, after {notes}: {len(bad)} differences: {bad[:10]}")
         if runs > 12:
             raise SystemExit(f"{scenario}: after {runs} runs the places {left} were not reached")
-    return {"kills": notes, "runs": runs, "kept": resume_world.kept(folder / scenario), "unbroken": unbroken, "seconds": time.perf_counter() - start}
+    seconds = {"unbroken": unbroken, "seconds": time.perf_counter() - start}
+    return {"kills": notes, "runs": runs, "kept": resume_world.kept(folder / scenario), **seconds}
 
 
 def _spec(text: str, dice: random.Random) -> tuple[str, int]:

@@ -93,7 +93,7 @@ def evaluation(trap: Trap) -> None:
 
 @place
 def checkpoint(trap: Trap) -> None:
-    """While a checkpoint is written: between its files, in the middle of one, at each fsync, before and after the rename."""
+    """While a checkpoint is written: between its files, in the middle of one, at each fsync of them, before the rename."""
     from burnish.runs import atomic, checkpoints, stateio
 
     def torn(tensors: Any, path: Path, *args: Any) -> None:
@@ -101,12 +101,25 @@ def checkpoint(trap: Trap) -> None:
         if trap.within:
             trap.passed("half of state.safetensors", lambda: os.truncate(path, path.stat().st_size // 2))
 
-    save_file = stateio.save_file
-    stateio.save_file = torn
+    def syncing(path: Path) -> None:
+        if trap.within and atomic.TEMPORARY in str(path):
+            trap.passed(f"before sync of {path.name}")
+        sync(path)
+
+    save_file, sync = stateio.save_file, atomic.sync
+    stateio.save_file, atomic.sync = torn, syncing
     trap.inside(checkpoints, "save")
     trap.around(stateio, "save", before=True, after=True)
-    trap.around(atomic, "sync", before=True)
-    trap.around(os, "rename", before=True, after=True)
+    trap.around(os, "rename", before=True)
+
+
+@place
+def renamed(trap: Trap) -> None:
+    """When a checkpoint has just got its name, and older ones are still to be removed."""
+    from burnish.runs import checkpoints
+
+    trap.inside(checkpoints, "save")
+    trap.around(os, "rename", after=True)
 
 
 @place

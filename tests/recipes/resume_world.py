@@ -45,7 +45,10 @@ def prepare(folder: Path) -> None:
     words = tokenizer.byte_level()
     save_model(tiny.make("qwen3", words, hidden=32, layers=2, max_length=96, seed=5), words, folder / "model")
     problems = Sort(symbols="digits", difficulty=2).items(48, seed=1)
-    rows = [{"prompt": "sort " * (n % 4) + one.prompt, "completion": one.answer, "answer": one.answer, "id": one.id} for n, one in enumerate(problems)]
+    rows = [
+        {"id": one.id, "prompt": "sort " * (n % 4) + one.prompt, "completion": one.answer, "answer": one.answer}
+        for n, one in enumerate(problems)
+    ]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "reward.py").write_text(REWARD)
 
@@ -91,7 +94,7 @@ def kept(folder: Path) -> dict[str, Any]:
     if run.config["stage"] == "sft":
         name, sign = run.config["sft"]["metric_for_best"], 1 if "accuracy" in run.config["sft"]["metric_for_best"] else -1
     else:
-        name, sign = run.config["eval"]["metric_for_best"], 1
+        name, sign = run.config["eval"]["metric_for_best"].replace("auto", "eval/success"), 1
     found = [(sign * row[name], -row["step"]) for row in run.metrics() if name in row and row["step"] > 0]
     return {"steps": sorted(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*")), "best": -max(found)[1]}
 
@@ -120,7 +123,8 @@ def outcome(folder: Path, last_only: bool = False) -> dict[str, Any]:
     exact = [[(key, repr(value)) for key, value in row.items() if not key.startswith(("time/", "memory/"))] for row in rows]
     files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
     if last_only:
-        files = {name: path for name, path in files.items() if not name.startswith("checkpoint-") or name.startswith(f"checkpoint-{steps[-1]}/")}
+        last = f"checkpoint-{steps[-1]}/"
+        files = {name: path for name, path in files.items() if name.startswith(last) or not name.startswith("checkpoint-")}
     bits = {name: path.read_bytes() for name, path in files.items() if name.startswith(("checkpoint-", "rollouts"))}
     loose = {"run.json", "metrics.jsonl", "config.yaml", "report.html", "train.yaml"}
     return {"metrics": exact, "names": sorted(set(files) - loose), "files": bits}

@@ -20,10 +20,10 @@ import yaml
 from burnish.cli import main
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-FAST = {"rl-lag2": "start:4 checkpoint generation metrics checkpoint generation"}
+FAST = {"rl-lag2": "start:4 checkpoint generation metrics"}
 SLOW = [
-    {"rl-lag0": "checkpoint generation rollouts evaluation generation checkpoint pruning update"},
-    {"rl-fast": "generation interrupt checkpoint metrics:2 generation start"},
+    {"rl-lag0": "checkpoint generation rollouts evaluation generation checkpoint pruning update renamed"},
+    {"rl-lag2": "generation checkpoint generation", "rl-fast": "interrupt checkpoint metrics:2 generation start"},
     {"sft": "checkpoint evaluation checkpoint pruning checkpoint update", "sft-lora": "interrupt metrics start checkpoint"},
 ]
 
@@ -58,8 +58,8 @@ def drive(folder: Path, plan: dict[str, str], seed: int) -> None:
     for name, text in plan.items():
         kills = results[name]["kills"]
         assert [kill["place"] for kill in kills] == [place.partition(":")[0] for place in text.split()]
-        for kill in kills:  # a checkpoint that was being written is there as an unfinished folder, unless its rename was done
-            if kill["place"] == "checkpoint" and kill["detail"] not in ("after rename", "before sync"):
+        for kill in kills:  # a checkpoint that was being written lies there unfinished
+            if kill["place"] == "checkpoint":
                 assert any(entry.startswith("tmp-checkpoint-") for entry in kill["leftover"]), kill
         last, best = results[name]["kept"]["steps"][-1], results[name]["kept"]["best"]
         assert results[name]["kept"]["steps"] == (sorted({best, last}) if best != last else results[name]["kept"]["steps"][-2:])
@@ -96,9 +96,9 @@ def test_ctrl_c_then_a_changed_config_then_to_the_end(tmp_path: Path, capsys: py
     wait_until(first, lambda: rows(broken) >= 5)
     first.send_signal(signal.SIGINT)
     assert ended(first) == 130
-    lines = broken.with_suffix(".err").read_text().splitlines()
-    assert lines[-1] == "burnish: interrupted"
-    assert not any("Traceback" in line for line in lines)
+    said = broken.with_suffix(".err").read_text()
+    assert said.splitlines()[-1].startswith("burnish: interrupted")
+    assert "Traceback" not in said
     assert resume_world.stopped_well(broken)
     before = resume_world.outcome(broken)
     words = ["train", str(tmp_path / "sft-broken.yaml"), "--sft.steps", "40"]
@@ -111,9 +111,6 @@ def test_ctrl_c_then_a_changed_config_then_to_the_end(tmp_path: Path, capsys: py
     assert ended(unbroken) == 0
     wanted = resume_world.outcome(whole, last_only=True)
     assert resume_world.differences(resume_world.outcome(broken, last_only=True), wanted) == []
-    finished = resume_world.outcome(whole)
-    assert ended(start(tmp_path, "sft", whole, "--sft.steps", "40", "--resume")) == 0
-    assert resume_world.outcome(whole) == finished
 
 
 def start(folder: Path, scenario: str, output: Path, *flags: str) -> subprocess.Popen[bytes]:
@@ -131,7 +128,7 @@ def rows(folder: Path) -> int:
 
 
 def wait_until(process: subprocess.Popen[bytes], reached: Any) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while not reached():
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < end
@@ -144,4 +141,4 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def ended(process: subprocess.Popen[bytes]) -> int:
-    return process.wait(timeout=120)
+    return process.wait(timeout=240)

@@ -66,7 +66,7 @@ def test_negative_numbers_and_infinity_are_values() -> None:
         ("steps: true\n", [], ["c.yaml, line 1", "'steps' is True", "wanted int"]),
         ("", ["--steps", "many"], ["flag --steps", "'many'", "wanted int"]),
         ("steps: 0\n", [], ["c.yaml, line 1", "'steps': it must be at least 1"]),
-        ("kind: dpo\n", [], ["'kind' is 'dpo'", "'sft', 'rl'"]),
+        ("kind: dpo\n", [], ["'kind' is 'dpo'", "'sft' | 'rl'"]),
         ("steps: 3\nname: [a\n", [], ["c.yaml, line 3", "broken YAML"]),
         ("steps: 3\nsteps: 4\n", [], ["c.yaml, line 2", "already, in line 1"]),
         ("- 1\n", [], ["c.yaml", "mapping"]),

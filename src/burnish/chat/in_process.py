@@ -57,7 +57,10 @@ class PolicyChat:
         self._calls = 0
         self._own: list[tuple[int, Turn]] = []
         tokenizer = policy.tokenizer
-        self._history = History(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
+        self._history = History(
+            lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
+            lambda ids: tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False),
+        )
         source = str(getattr(tokenizer, "chat_template", "") or "")
         # Some templates read the thinking from `reasoning_content`, others split it off the content themselves.
         self._joins_thinking = thinking is not None and "reasoning_content" not in source and thinking[1] in source
@@ -74,13 +77,13 @@ class PolicyChat:
         sampling, limit, seed = self._settings(options, number)
         tools = check_tools(tools)
         text = self.render(messages, tools)
-        ids, _ = self._history.context(text, messages)
+        ids, _ = self._history.context(text, messages, lambda marked: self.render(marked, tools))
         context = self.policy.max_length
         if context is not None and len(ids) >= context:
             raise ContextFull(f"{self.agent}: the conversation has {len(ids)} tokens and the model's context {context}")
         turn = await self._generate(ids, sampling, limit if context is None else min(limit, context - len(ids)), seed)
         message = parse_reply(self._text(turn, sampling), self.thinking, self._starts_open(text), bool(tools))
-        self._history.add(text + self._decode(ids, turn.output_ids), ids + turn.output_ids, message)
+        self._history.add(text + self._decode(ids, turn.output_ids), ids + turn.output_ids, turn.output_ids, message)
         self._record(number, turn)
         usage = Usage(len(ids), len(turn.output_ids))
         self.usage = self.usage + usage

@@ -20,6 +20,7 @@ class DataConfig(Config):
         None, description="which columns count (default: detected)"
     )
     columns: dict[str, str] = Field({}, description="new column -> column or template, such as prompt: 'Q: {question}'")
+    map: str | None = Field(None, description="function(row) -> row for every raw row, before columns: file.py:name or package.module:name")
     system: str | None = Field(None, description="a system message for every row that has none")
     as_messages: bool = Field(False, description="text prompts become user messages, text completions assistant messages")
     tools_column: str = Field("tools", description="the column with the tools of a row")
@@ -37,5 +38,6 @@ class DataConfig(Config):
             as_messages=self.as_messages,
             bad_rows=self.bad_rows,
             limit=self.limit,
+            map=self.map,
             tools_column=self.tools_column,
         )

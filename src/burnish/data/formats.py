@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from burnish.chat.messages import check as check_messages
 from burnish.chat.messages import check_text, check_tools, kind_of
 from burnish.data.readers import Raw, choose_split, read_dataset, read_file, read_folder, read_hub, suffix_of
 from burnish.data.rows import BadRows, Gate, Report, Rows
+from burnish.runs import parts
 from burnish.runs.errors import UserError, did_you_mean, nearest
 
 FORMATS: dict[str, tuple[str, ...]] = {
@@ -45,6 +46,7 @@ def load_rows(
     as_messages: bool = False,
     bad_rows: BadRows = "refuse",
     limit: int | None = None,
+    map: Callable[[dict[str, Any]], dict[str, Any]] | str | None = None,
     tools_column: str = "tools",
 ) -> Rows:
     """Rows of a path (JSONL, JSON, CSV, each also .gz; Parquet; Arrow; a saved or plain folder), a list of dictionaries, a
@@ -53,7 +55,8 @@ def load_rows(
     columns: new name -> column, or -> a template of columns, such as {"prompt": "Q: {question}\\nA:", "completion": "answer"};
     the columns named on the right stay as they are. format: one of FORMATS; by default detected. system: a system message for
     every row that has none (text prompts become messages). as_messages: text prompts and completions become user and assistant
-    messages. limit: reads only the first rows.
+    messages. limit: reads only the first rows. map: a function, or its name ("file.py:name", "package.module:name"), that changes every raw
+    row before all this; a row for which it raises is a bad row.
 
     Raises UserError naming file, line and column for the first bad row, or (bad_rows="skip") lists every bad row in `.report`; for a
     missing or empty file, a missing column, an unknown format, and where no row is left.
@@ -67,12 +70,16 @@ def load_rows(
     report = Report(name, read=len(raws))
     places = {raw.where: number for number, raw in enumerate(raws)}
     gate = Gate(report, bad_rows)
+    change = parts.find("burnish.data", map) if isinstance(map, str) else map
     readable: list[tuple[int, str, dict[str, Any]]] = []
     for number, raw in enumerate(raws):  # what cannot be read comes first: without it, the columns are not known
         if raw.row is None:
             gate.bad(raw.where, raw.problem or "unreadable")
         else:
-            readable.append((number, raw.where, raw.row))
+            try:
+                readable.append((number, raw.where, raw.row if change is None else _changed(change, raw.row)))
+            except _BadRow as error:
+                gate.bad(raw.where, error.reason)
     if not readable:
         gate.close()
     there = list(dict.fromkeys(key for _, _, row in readable for key in row))
@@ -117,6 +124,20 @@ class _BadRow(Exception):
         self.reason, self.field = reason, field
 
 
+def _changed(change: Callable[[dict[str, Any]], dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
+    """The row that the user's own function makes of this one. Raises _BadRow where it breaks or returns anything else."""
+    name = getattr(change, "__name__", type(change).__name__)
+    try:
+        out = change(dict(row))
+    except UserError as error:
+        raise _BadRow(str(error)) from None
+    except Exception as error:
+        raise _BadRow(f"map {name} broke: {type(error).__name__}: {error}") from None
+    if not isinstance(out, Mapping):
+        raise _BadRow(f"map {name} returned {kind_of(out)}; it must return the row as a dictionary")
+    return dict(out)
+
+
 class _Maker:
     """Turns a raw row into a checked one; the file-wide questions (which format, do the columns exist) are settled once."""
 
@@ -145,6 +166,8 @@ class _Maker:
                 )
         self.columns = list(dict.fromkeys([*there, *mapping]))
         found = format or detect(mapping) or detect(self.columns)
+        if format is None and found == "prompt" and "completion" in self.columns:
+            found = "prompt_completion"  # the mapping changes the prompt alone
         missing = [] if found is None else [column for column in FORMATS[found] if column not in self.columns]
         if found is None or missing:
             wanted = missing[0] if missing else "prompt"

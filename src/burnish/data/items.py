@@ -73,7 +73,7 @@ def refuse_rows_without_prompts(rows: Rows) -> None:
             f"{rows.report.source}: there is no column 'prompt'; columns there: {', '.join(rows.columns)}; set data.columns.prompt"
         )
     if rows.format not in ("prompt", "prompt_completion"):
-        raise UserError(f"{rows.report.source}: the data was read as {rows.format!r}; set data.format to 'prompt' to draw prompts from it")
+        raise UserError(f"{rows.report.source}: the data was read as {rows.format!r}; read it with format='prompt' to draw prompts from it")
 
 
 def _encoded(policy: Any, prompt: Any, tools: Any, template_args: Mapping[str, Any] | None, where: str) -> list[int]:

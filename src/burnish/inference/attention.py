@@ -47,7 +47,7 @@ class DecodePlan:
         self.longest = int(lengths.max()) + 1
         self.lengths = torch.from_numpy(lengths.copy()).to(cache.device)
         self._index: dict[tuple[int, int], torch.Tensor] = {}
-        self._bias: dict[tuple[int, int | None], torch.Tensor | None] = {}
+        self._bias: dict[tuple[int, int | None, int, int], torch.Tensor] = {}
         cache.key_positions[torch.arange(rows, device=cache.device), self.lengths] = positions
 
     def attend(
@@ -65,13 +65,13 @@ class DecodePlan:
             self.cache.reserve(rows, length)
             return self.attend(layer, q, k, v, scaling, softcap, window)
         # [rows * kv_heads, group, dim] against [rows * kv_heads, length, dim]: grouped heads need no repeated keys.
-        queries = (q * scaling).reshape(rows * kv_heads, group, dim)
-        weights = torch.bmm(queries, keys[:rows].view(rows * kv_heads, capacity, dim)[:, :length].transpose(1, 2))
-        if softcap is not None:
-            weights = weights.div_(softcap).tanh_().mul_(softcap)
-        bias = self._bias_for(length, window, weights.dtype)
-        if bias is not None:
-            weights.view(rows, kv_heads * group, length).add_(bias)
+        queries = q.reshape(rows * kv_heads, group, dim)
+        seen = keys[:rows].view(rows * kv_heads, capacity, dim)[:, :length].transpose(1, 2)
+        bias = self._bias_for(length, window, kv_heads, group, q.dtype)
+        if softcap is None:
+            weights = torch.baddbmm(bias, queries, seen, alpha=scaling)
+        else:
+            weights = torch.bmm(queries, seen).mul_(scaling / softcap).tanh_().mul_(softcap).add_(bias)
         weights = _softmax(weights)
         held = values[:rows].view(rows * kv_heads, capacity, values.shape[3])
         if length <= self.chunk:
@@ -90,17 +90,17 @@ class DecodePlan:
             index = self._index[kv_heads, capacity] = (first + self.lengths[:, None]).flatten()
         return index
 
-    def _bias_for(self, length: int, window: int | None, dtype: torch.dtype) -> torch.Tensor | None:
-        """0 where the key is seen, -inf elsewhere: [rows, 1, length]; None where every row sees every key."""
-        if (length, window) not in self._bias:
+    def _bias_for(self, length: int, window: int | None, kv_heads: int, group: int, dtype: torch.dtype) -> torch.Tensor:
+        """0 where the key is seen, -inf elsewhere: [rows * kv_heads, group, length]; made once for all layers that agree on it."""
+        key = (length, window, kv_heads, group)
+        if key not in self._bias:
             seen = torch.arange(length, device=self.cache.device) <= self.lengths[:, None]
             if window is not None:
                 seen &= self.positions[:, None] - self.cache.key_positions[: self.rows, :length] < window
-            bias = None
-            if not bool(seen.all()):
-                bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)[:, None]
-            self._bias[length, window] = bias
-        return self._bias[length, window]
+            bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+            shape = (self.rows, kv_heads, group, length)
+            self._bias[key] = bias[:, None, None].expand(shape).reshape(self.rows * kv_heads, group, length)
+        return self._bias[key]
 
 
 class Segment:

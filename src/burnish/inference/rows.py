@@ -118,7 +118,8 @@ class RowVerbs(EngineSetup):
 
         Keys and values are joined as they are: every token keeps the position it was computed at and has attended only to its own
         path; nothing is recomputed. position: where the next token stands (None: after the highest). Append before decoding: no
-        logits exist for the merged row. Its settings come from the first handle. Turn.replay holds `positions` and `segments`.
+        logits exist for the merged row (the first appended token's log-prob is NaN). Its settings come from the first handle.
+        Turn.replay holds `positions` (context and output) and `segments` (the layout entry of each merged token).
         """
         parts = [(h, 0, len(h.ids)) for h in handles] if layout is None else list(layout)
         if self._own is not None:

@@ -136,9 +136,8 @@ class WalkerPath:
             x = x + w.position_embedding[positions + w.position_offset]
         turn = self._rotation(positions)
         for index, layer in enumerate(w.layers):
-            x = self._layer(index, layer, x, turn, plan)
-        if keep is not None:
-            x = x[keep]
+            # The last layer's keys and values are needed of every token, what follows its attention only of those that are kept.
+            x = self._layer(index, layer, x, turn, plan, keep if layer is w.layers[-1] else None)
         if w.final_norm is not None:
             x = w.final_norm(x)
         if w.project_out is not None:
@@ -151,7 +150,15 @@ class WalkerPath:
         x = F.embedding(ids, self.weights.embedding)
         return x if self.weights.embed_scale is None else x * self.weights.embed_scale
 
-    def _layer(self, index: int, layer: Layer, x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor] | None, plan: Plan) -> torch.Tensor:
+    def _layer(
+        self,
+        index: int,
+        layer: Layer,
+        x: torch.Tensor,
+        turn: tuple[torch.Tensor, torch.Tensor] | None,
+        plan: Plan,
+        keep: torch.Tensor | None,
+    ) -> torch.Tensor:
         w = self.weights
         both = w.heads + w.kv_heads
         projected = layer.qkv(layer.norm_in(x)).view(x.shape[0], both + w.kv_heads, w.dim)
@@ -163,6 +170,8 @@ class WalkerPath:
         q, k, v = qk[:, : w.heads], qk[:, w.heads :], projected[:, both:]
         attended = plan.attend(index, q, k, v, w.scaling[index], w.softcap, self._windows[index])
         attended = attended.reshape(x.shape[0], w.heads * w.dim)
+        if keep is not None:
+            x, attended = x[keep], attended[keep]
         x = layer.out.onto(x, attended) if layer.norm_attended is None else x + layer.norm_attended(layer.out(attended))
         wide = layer.up(layer.norm_mlp(x))
         if w.gated:

@@ -87,6 +87,7 @@ def check_source(source: str, adapter: str | Path | None = None, trust_remote_co
             check_source(_base_of_adapter(folder), None, trust_remote_code)
     elif folder is not None:
         _check_folder(folder, trust_remote_code)
+        _check_tokenizer(folder)
     if adapter is not None:
         _check_adapter(Path(adapter))
 
@@ -96,8 +97,8 @@ def load_tokenizer(source: str, trust_remote_code: bool = False) -> Any:
     import transformers
 
     folder = _folder(source)
-    if folder is not None and not any((folder / name).exists() for name in ("tokenizer_config.json", "tokenizer.json", "tokenizer.model")):
-        raise UserError(f"{folder} has no tokenizer (tokenizer.json, tokenizer_config.json); save one there or give tokenizer=...")
+    if folder is not None:
+        _check_tokenizer(folder)
     try:
         return transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except Exception as error:  # tokenizers raise bare Exceptions
@@ -250,6 +251,11 @@ def _of_adapter(folder: Path) -> Iterator[None]:
         if "adapter_config.json" in str(error):
             raise
         raise UserError(f"{folder} (base_model_name_or_path in adapter_config.json): {error}") from error
+
+
+def _check_tokenizer(folder: Path) -> None:
+    if not any((folder / name).exists() for name in ("tokenizer_config.json", "tokenizer.json", "tokenizer.model")):
+        raise UserError(f"{folder} has no tokenizer (tokenizer.json, tokenizer_config.json); save one there or give tokenizer=...")
 
 
 def _check_adapter(folder: Path) -> None:

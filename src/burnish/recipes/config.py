@@ -51,7 +51,10 @@ class EvalConfig(Config):
     limit: int | None = Field(None, ge=1, description="evaluate on the first so many held-out rows only")
     samples: int = Field(1, ge=1, description="completions for each prompt")
     temperature: float = Field(1.0, ge=0, description="0 is greedy")
-    metric_for_best: str | None = Field("eval/success", description="the best checkpoint has the best value of this metric")
+    metric_for_best: str | None = Field(
+        "auto",
+        description="the best checkpoint has the best value of it; auto: eval/success where rewards tell it, else eval/reward",
+    )
     greater_is_better: bool = Field(True, description="False where a lower metric is better")
     patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a new best")
     baselines: dict[str, str] = Field({}, description="name -> model folder, evaluated once and drawn as a line in the plot")
@@ -75,6 +78,7 @@ class RLConfig(Config):
     thinker: Part = Field("single", description="how the policy thinks")
     rewards: tuple[Part, ...] = Field((), description="what is good; several are added up (see weights)")
     weights: tuple[float, ...] = Field((), description="one weight for each reward; empty: all 1")
+    success_above: float | None = Field(1.0, description="a value of your reward function at or above this is a success; null: unknown")
     shapers: tuple[Part, ...] = Field((), description="scores -> scores, in order")
     filters: tuple[Part, ...] | None = Field(None, description="which groups are kept; unset: what the objective's preset asks for")
     objective: Part = Field("grpo", description="preset, or {preset: ..., knob: value}; see `burnish objectives list`")

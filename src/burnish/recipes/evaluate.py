@@ -32,6 +32,7 @@ class EvalRunConfig(Config):
     model: ModelConfig = Field(default_factory=ModelConfig)  # type: ignore[arg-type]
     data: DataConfig | None = Field(None, description="where the rows are and what their columns mean")
     rewards: tuple[Part, ...] = Field((), description="what counts; several are added up")
+    success_above: float | None = Field(1.0, description="a value of your reward function at or above this is a success; null: unknown")
     samples: int = Field(1, ge=1, description="completions for each prompt")
     max_new_tokens: int = Field(256, ge=1, description="longest completion, in tokens")
     max_prompt_tokens: int | None = Field(None, ge=1, description="longest prompt; longer ones are bad rows")

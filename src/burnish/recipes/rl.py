@@ -50,7 +50,7 @@ def build_reward(config: RLConfig, policy: Policy | None, reward: Any = None) ->
             reward.bind(policy.decode)
         return reward
     given = config.rewards if reward is None else reward if isinstance(reward, list | tuple) else [reward]
-    return weighted(given, policy, config.weights)
+    return weighted(given, policy, config.weights, config.success_above)
 
 
 def weighted(specs: Sequence[Any], policy: Policy | None, weights: Sequence[float] = ()) -> Weighted:
@@ -145,7 +145,7 @@ def build_loop(
         eval_fn=evaluator(config, policy, source, held_out) if evaluates else None,
         eval_steps=ev.steps if evaluates else None,
         eval_first=evaluates,
-        metric_for_best=ev.metric_for_best if evaluates else None,
+        metric_for_best=(("eval/success", "eval/reward") if ev.metric_for_best == "auto" else ev.metric_for_best) if evaluates else None,
         greater_is_better=ev.greater_is_better,
         patience=ev.patience if evaluates else None,
         trackers=trackers,

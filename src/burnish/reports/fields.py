@@ -12,7 +12,8 @@ def fields_text(rows: Sequence[tuple[str, str, str, str]], width: int = WIDTH) -
     """rows: (dotted name, type, default as JSON or "required", meaning), as `describe_fields` gives them."""
     lines: list[str] = []
     section: str | None = None
-    for name, kind, default, meaning in rows:
+    parts = list(dict.fromkeys(row[0].rpartition(".")[0] for row in rows))
+    for name, kind, default, meaning in sorted(rows, key=lambda row: parts.index(row[0].rpartition(".")[0])):
         part = name.rpartition(".")[0]
         if part != section:
             lines += ([""] if lines else []) + [f"{part or 'general'}:"]

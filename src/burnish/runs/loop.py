@@ -37,7 +37,8 @@ class Loop:
     save_model: writes the model into a folder in Hugging Face form.
     eval_fn: `eval_fn(step) -> metrics` every eval_steps and at the last step (with eval_first also before the first, as step 0);
         it does not disturb the random generators.
-    metric_for_best: one of its metrics. patience: evaluations in a row without a new best after which the run stops.
+    metric_for_best: one of its metrics, or several of which the first that is measured counts.
+    patience: evaluations in a row without a new best after which the run stops.
     trackers: objects with log(step, row). progress: an object with update(step, row). stop_check: asked after each step; True ends the run.
     """
 
@@ -55,7 +56,7 @@ class Loop:
         eval_fn: Callable[[int], Mapping[str, Any]] | None = None,
         eval_steps: int | None = None,
         eval_first: bool = False,
-        metric_for_best: str | None = None,
+        metric_for_best: str | Sequence[str] | None = None,
         greater_is_better: bool = True,
         patience: int | None = None,
         trackers: Sequence[Any] = (),
@@ -161,7 +162,7 @@ class Loop:
         self.run_folder.drop_after(self._at.step if newest is not None else -1)
         if newest is None and self.eval_first and self.eval_fn is not None:
             row = self._evaluate(0)
-            self._check_metric(row)
+            self._metric(row)  # a misspelt name shows now, not at the first evaluation after hours
             self._log(0, {**row, **self.timer.take()})
 
     def _one_step(self, step_fn: StepFn) -> None:
@@ -197,16 +198,20 @@ class Loop:
         seeds.set_rng_state(kept)
         return found
 
-    def _check_metric(self, found: Mapping[str, Any]) -> None:
-        if self.metric_for_best is not None and self.metric_for_best not in found:
-            raise UserError(f"metric_for_best {self.metric_for_best!r} is not measured; {did_you_mean(self.metric_for_best, found)}")
+    def _metric(self, found: Mapping[str, Any]) -> str | None:
+        """The metric that picks the best. Raises UserError where an evaluation does not measure it."""
+        wanted = [self.metric_for_best] if isinstance(self.metric_for_best, str) else list(self.metric_for_best or ())
+        name = next((one for one in wanted if one in found), None)
+        if wanted and name is None:
+            raise UserError(f"metric_for_best {wanted[0]!r} is not measured; {did_you_mean(wanted[0], found)}")
+        return name
 
     def _judge(self, step: int, found: Mapping[str, Any]) -> bool:
         """Best so far? Counts evaluations without a new best and stops when patience is at its end. NaN is never best."""
-        if self.metric_for_best is None:
+        name = self._metric(found)
+        if name is None:
             return False
-        self._check_metric(found)
-        value, best = float(found[self.metric_for_best]), self._at.best_value
+        value, best = float(found[name]), self._at.best_value
         better = not math.isnan(value) and (best is None or (value > best if self.greater_is_better else value < best))
         if better:
             self._at.best_step, self._at.best_value, self._at.bad_evals = step, value, 0

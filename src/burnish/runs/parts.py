@@ -60,7 +60,7 @@ def find(package_name: str, name: str) -> Any:
     if "." in name:
         module_name, _, attribute = name.rpartition(".")
         return _attribute(_import(module_name, name), attribute, module_name)
-    raise UserError(f"unknown {_kind(package_name)} {name!r}; {did_you_mean(name, known)} Your own: file.py:name")
+    raise UserError(f"unknown {_kind(package_name)} {name!r}; {did_you_mean(name, known)} (your own: file.py:name)")
 
 
 def make(package: str, spec: Any) -> Any:

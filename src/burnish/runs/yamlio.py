@@ -16,7 +16,7 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.1 as PyYAML reads it, but floats may lack the point, dates are text, and only true/false are booleans."""
 
 
-_CHANGED = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int")
+_CHANGED = tuple(f"tag:yaml.org,2002:{name}" for name in ("float", "timestamp", "bool", "int", "value"))  # value: a lone = is text
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in found if tag not in _CHANGED]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()

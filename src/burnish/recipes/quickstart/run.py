@@ -11,12 +11,13 @@ from pathlib import Path
 from burnish.models import tiny, tokenizer
 from burnish.models.save import save_model
 from burnish.recipes.quickstart.arms import Measured, budgets, run_arm, same_ids_as_transformers
-from burnish.recipes.quickstart.settings import QuickstartConfig, sloppy
+from burnish.recipes.quickstart.settings import QuickstartConfig
 from burnish.recipes.quickstart.verdict import summarise
 from burnish.reports.report import write_report
 from burnish.reports.summary import Summary
 from burnish.runs import atomic
 from burnish.runs.errors import UserError
+from burnish.tasks.demonstrations import careless
 from burnish.tasks.evaluation import EvalResult
 from burnish.tasks.task import alphabet
 
@@ -36,7 +37,7 @@ def quickstart(config: QuickstartConfig, silent: bool = True, say=lambda line: N
     sft_flops, rl_flops, more_steps = budgets(config, base)
     paths = {name: str(folder / name) for name in ("base", "sft", "random", "more-sft")}
     data = {name: str(folder / "data" / f"{name}.jsonl") for name in ("demonstrations", "problems", "held_out")}
-    say(f"SFT: {config.sft_steps} steps on demonstrations of a sloppy teacher ({sum(p.numel() for p in base.parameters()):,} parameters)")
+    say(f"SFT: {config.sft_steps} steps on demonstrations of a careless teacher ({sum(p.numel() for p in base.parameters()):,} parameters)")
     training = config.sft(paths["sft"], data["demonstrations"], paths["base"], config.sft_steps)
     sft = run_arm("SFT", config, training, paths["base"], sft_flops, command, silent)
     jobs = [
@@ -85,7 +86,7 @@ def write_data(config: QuickstartConfig, folder: Path) -> None:
     if shared:
         raise RuntimeError(f"{len(shared)} held-out prompts are in the training set")
     rows = {
-        "demonstrations": [problem.row() | {"completion": sloppy(problem, config.sloppiness, config.seed)} for problem in train],
+        "demonstrations": [problem.row() for problem in careless(train, config.slips, config.seed)],
         "problems": [problem.row() for problem in train],
         "held_out": [problem.row() for problem in test],
     }

@@ -21,7 +21,7 @@ def summarise(config: QuickstartConfig, found: Mapping[str, Measured], same_ids:
     arms = [_arm(found[name], results[name], results["SFT"]) for name in ORDER]
     notes = (
         "Success is measured on the same held-out problems with the same seeds, sampled at temperature 1; "
-        f"{config.sloppiness:.0%} of the demonstrations are wrong, which is about what imitation can learn.",
+        f"{config.slips:.0%} of the demonstrations hold a slip, which imitation learns with the skill and a verifier does not reward.",
         f"Folders: {', '.join(f'{name}: {path}' for name, path in paths.items())}.",
     )
     checks = tuple(_checks(config, results, same_ids, Path(config.output)))

@@ -102,7 +102,7 @@ class Weighted:
                 reward.load_state_dict(state[name])
 
 
-def make_reward(spec: Any, decode: Callable[[list[int]], str] | None = None) -> Any:
+def make_reward(spec: Any, decode: Callable[[list[int]], str] | None = None, success_above: float | None = None) -> Any:
     """A reward from a name ("format", "module:function", "file.py:function"), a mapping with arguments, an object or a function.
 
     A plain function is taken by its parameters: (group, measured) is one of ours, `completions` or `prompts` is TRL's, and two
@@ -121,7 +121,7 @@ def make_reward(spec: Any, decode: Callable[[list[int]], str] | None = None) -> 
     if inspect.isclass(made):
         made = make(PACKAGE, {"name": spec}) if isinstance(spec, str) else made()
     if inspect.isroutine(made):
-        return _function(made, decode)
+        return _function(made, decode, success_above)
     if hasattr(made, "score") and not callable(made):
         return Verifier(made)
     if callable(made):
@@ -129,12 +129,12 @@ def make_reward(spec: Any, decode: Callable[[list[int]], str] | None = None) -> 
     raise UserError(f"reward {spec!r} is neither a function nor an object that can be called; see the signatures of burnish.rl.rewards")
 
 
-def _function(function: Callable[..., Any], decode: Callable[[list[int]], str] | None) -> Any:
+def _function(function: Callable[..., Any], decode: Callable[[list[int]], str] | None, success_above: float | None) -> Any:
     names = list(inspect.signature(function).parameters)
     if names[:1] == ["group"]:
         return function
     if {"completions", "prompts", "completion_ids"} & set(names):
-        return TRLReward(function, decode=decode)
+        return TRLReward(function, decode=decode, success_above=success_above)
     if len(names) == 2:
         return Verifier(function)
     raise UserError(
