@@ -75,7 +75,7 @@ def test_own_ids_are_kept_where_the_history_extends(template):
     two = asyncio.run(chat.complete(messages))
     assert (one.text, two.text) == (" first", " second")
     if template in ("llama3", "gemma"):  # these trim the reply: what stands in the history is not what was written
-        assert two.turn.context_ids == tokenizer(chat.render(messages), add_special_tokens=False)["input_ids"]
+        assert two.turn.context_ids[len(one.turn.context_ids) :][: len(odd) - 1] == odd[1:]
     else:
         assert two.turn.context_ids[: len(one.turn.context_ids) + len(odd)] == one.turn.context_ids + odd
     assert tokenizer.decode(two.turn.context_ids) == chat.render(messages)

@@ -53,7 +53,11 @@ def run(engine: Engine, rows, order: list[int], rng: random.Random, noise: bool)
                 live[key][1] = []
             elif not handle.running:
                 turn = handle.turn()
-                out[key] = (turn.output_ids, turn.logprobs.tobytes(), None if turn.sample_logprobs is None else turn.sample_logprobs.tobytes())
+                out[key] = (
+                    turn.output_ids,
+                    turn.logprobs.tobytes(),
+                    None if turn.sample_logprobs is None else turn.sample_logprobs.tobytes(),
+                )
                 engine.free(handle)
                 del live[key]
     for stranger in strangers:

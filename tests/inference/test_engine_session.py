@@ -178,7 +178,7 @@ def test_weights_change_under_live_rows():
     engine.start([h], 6)
     for _ in range(3):
         engine.step()
-    engine.load_weights({k: v for k, v in other.state_dict().items()}, version=6)
+    engine.load_weights(other.state_dict(), version=6)
     while h.running:
         engine.step()
     assert h.turn().version.tolist() == [5, 5, 5, 6, 6, 6]

@@ -174,7 +174,14 @@ def test_a_model_whose_cache_path_differs_is_refused():
 
 def test_other_modern_types_are_served():
     extra = {"num_key_value_heads": 1, "max_position_embeddings": 128, "head_dim": 16, "pad_token_id": 0}
-    kinds = {"qwen2": {}, "gemma3_text": {"sliding_window": 8}, "phi3": {}, "gpt_neox": {}, "olmo2": {}, "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}}
+    kinds = {
+        "qwen2": {},
+        "gemma3_text": {"sliding_window": 8},
+        "phi3": {},
+        "gpt_neox": {},
+        "olmo2": {},
+        "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+    }
     for kind, more in kinds.items():
         torch.manual_seed(0)
         config = transformers.AutoConfig.for_model(kind, **(SMALL | extra | more))

@@ -71,6 +71,7 @@ def test_train_draws_by_the_users_curriculum_and_scores_by_the_users_rewards(min
             "learning_rate": 1e-3,
             "objective": "dr_grpo",
             "slots": 8,
+            "success_above": None,
             "curriculum": {"name": f"{mine}:Backwards", "stride": 2},
             "rewards": [f"{mine}:digits", {"name": f"{mine}:Even", "scale": 0.25}],
             "weights": [1.0, 2.0],

@@ -53,11 +53,11 @@ def build_reward(config: RLConfig, policy: Policy | None, reward: Any = None) ->
     return weighted(given, policy, config.weights, config.success_above)
 
 
-def weighted(specs: Sequence[Any], policy: Policy | None, weights: Sequence[float] = ()) -> Weighted:
+def weighted(specs: Sequence[Any], policy: Policy | None, weights: Sequence[float] = (), success_above: float | None = None) -> Weighted:
     """Rewards added up. The bare name of a task stands for that task's verifier."""
     tasks = parts.names("burnish.tasks")
     spelled = [{"name": "task", "task": spec} if isinstance(spec, str) and spec in tasks else spec for spec in specs]
-    return Weighted(spelled, weights or None, policy.decode if policy is not None else None)
+    return Weighted(spelled, weights or None, policy.decode if policy is not None else None, success_above)
 
 
 def build_source(

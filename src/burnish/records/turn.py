@@ -16,8 +16,8 @@ class Turn:
 
     context_ids: exactly what the policy saw before the first output token.
     output_ids: what followed, sampled and injected tokens alike.
-    logprobs: float32 (float64 for a float64 model) per output token, the policy's own at the sampling temperature (temperature 0: at 1), in nats;
-        this is what the trainer reproduces. NaN is allowed where `injected`.
+    logprobs: float32 (float64 for a float64 model) per output token, the policy's own at the sampling temperature (at 1 where that
+        is 0), in nats: what the trainer reproduces. NaN is allowed where `injected`.
     sample_logprobs: float32 per output token after truncation and bans, or None where `sampling.truncates` is False.
     injected: True per output token that was forced rather than sampled (never trained on).
     version: weights version per output token.
@@ -34,7 +34,7 @@ class Turn:
     injected: np.ndarray | None = None
     version: np.ndarray | None = None
     sample_logprobs: np.ndarray | None = None
-    sampling: Sampling = Sampling()
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
     agent: str = "policy"
     train: bool = True
     stop: str = "eos"

@@ -23,12 +23,19 @@ class Weighted:
 
     rewards: specs as for `make_reward` (or one alone, with one number). weights: one number for each, default 1.
     parts: each share before its weight, by name (numbered where two rewards have the same). success: of the first that
-    knows it. A rollout is invalid where one share is, or where none applies. token_rewards are added with the weights; prompt
+    knows it; a TRL function knows it by success_above (at or above this is a success, None: unknown). A rollout is invalid where one share is, or where none applies. token_rewards are added with the weights; prompt
     weights are multiplied.
     """
 
-    def __init__(self, rewards: Any, weights: Sequence[float] | float | None = None, decode: Callable[[list[int]], str] | None = None):
-        self.rewards = [make_reward(spec, decode) for spec in (rewards if isinstance(rewards, (list, tuple)) else [rewards])]
+    def __init__(
+        self,
+        rewards: Any,
+        weights: Sequence[float] | float | None = None,
+        decode: Callable[[list[int]], str] | None = None,
+        success_above: float | None = None,
+    ):
+        given_rewards = rewards if isinstance(rewards, (list, tuple)) else [rewards]
+        self.rewards = [make_reward(spec, decode, success_above) for spec in given_rewards]
         if not self.rewards:
             raise UserError("no reward is configured; name one, such as a task or file.py:function")
         given = [weights] if isinstance(weights, (int, float)) else list(weights or [1.0] * len(self.rewards))
