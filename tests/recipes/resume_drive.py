@@ -22,7 +22,7 @@ import resume_traps
 import resume_world
 
 FURTHEST = {
-    "checkpoint": 40, "generation": 30, "evaluation": 5, "renamed": 2, "pruning": 8, "metrics": 5, "rollouts": 5, "update": 6, "start": 6,
+    "checkpoint": 40, "generation": 30, "evaluation": 5, "renamed": 2, "pruning": 8, "metrics": 14, "rollouts": 8, "update": 9, "start": 6,
     "interrupt": 12,
 }  # fmt: skip
 """Passages among which the kill is drawn: enough for about two steps, so that some checkpoints are reached and others are not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -84,7 +85,9 @@ class Watch:
 
 
 def windows(text: str) -> set[str]:
-    return {str(text)[place : place + WINDOW] for place in range(len(text) - WINDOW + 1)}
+    """Stretches of plain text; special tokens, which templates write too, part them."""
+    parts = re.split(r"<\|\w+\|>|\[/?INST\]|</?think>", str(text))
+    return {part[place : place + WINDOW] for part in parts for place in range(len(part) - WINDOW + 1)}
 
 
 def texts_in(given: Any) -> list[str]:

@@ -110,7 +110,7 @@ class History:
         if at < 0:
             return None
         for start in self._near(output, at):
-            for end in self._near(output, at + len(value)):
+            for end in reversed(self._near(output, at + len(value))):  # bytes of a broken character may add nothing to the text
                 if start <= end and self.decode(output[start:end]) == value:
                     return output[start:end]
         return None

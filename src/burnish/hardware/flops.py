@@ -21,9 +21,10 @@ def matmul_parameters(model: nn.Module) -> int:
         if isinstance(module, nn.Embedding) or not isinstance(weight, torch.Tensor) or weight.dim() != 2 or id(weight) in tables:
             continue
         seen[id(weight)] = weight.numel()
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    tied = head is not None and id(head.weight) in tables
-    return sum(seen.values()) + (head.weight.numel() if tied else 0)  # type: ignore[union-attr]
+    find_head: Any = getattr(model, "get_output_embeddings", None)
+    head = find_head() if find_head is not None else None
+    tied = head.weight.numel() if head is not None and id(head.weight) in tables else 0
+    return sum(seen.values()) + tied
 
 
 def forward_flops(model: Any, tokens: int, mean_keys: float = 0.0) -> float:

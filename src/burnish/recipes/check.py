@@ -81,8 +81,8 @@ def _check_rl(config: TrainConfig, inputs: Inputs, reward: Any) -> CheckResult:
     items = items_of(config, policy, inputs.rows, SAMPLES)
     measurer = Measurer({"policy": policy})
     source = build_source(config, policy, items, measurer, build_objective(config.rl), reward)
-    rendered = [policy.encode(list(item.prompt), tools=item.columns.get("tools"), **config.model.template_args) if item.is_chat
-                else list(item.prompt) for item in items]  # fmt: skip
+    rendered = [policy.encode(item.messages, tools=item.columns.get("tools"), **config.model.template_args) if item.is_chat
+                else item.token_ids for item in items]  # fmt: skip
     warnings = []
     groups = score_groups(source.think(items, 0, 0), source.reward, source.shapers, policy, measurer)
     shown = []

@@ -105,11 +105,11 @@ class TrainConfig(Config):
     output: str = Field("", description="run folder")
     seed: int = Field(0, ge=0, description="everything random follows from it")
     threads: int | None = Field(None, ge=1, description="CPU threads; unset: chosen by the model's size")
-    model: ModelConfig = Field(default_factory=ModelConfig)  # type: ignore[arg-type]
+    model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig | None = Field(None, description="where the rows are and what their columns mean")
     max_prompt_tokens: int | None = Field(None, ge=1, description="longest prompt; longer ones are bad rows")
-    eval: EvalConfig = Field(default_factory=EvalConfig)  # type: ignore[arg-type]
-    sft: SFTConfig = Field(default_factory=SFTConfig)  # type: ignore[arg-type]
-    rl: RLConfig = Field(default_factory=RLConfig)  # type: ignore[arg-type]
-    sampling: SamplingConfig = Field(default_factory=SamplingConfig)  # type: ignore[arg-type]
+    eval: EvalConfig = Field(default_factory=EvalConfig)
+    sft: SFTConfig = Field(default_factory=SFTConfig)
+    rl: RLConfig = Field(default_factory=RLConfig)
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field((), description="metrics.jsonl is always written")

@@ -29,14 +29,14 @@ from burnish.tasks.evaluation import EvalResult, evaluate
 class EvalRunConfig(Config):
     """Everything of an evaluation that is not its model, data and reward."""
 
-    model: ModelConfig = Field(default_factory=ModelConfig)  # type: ignore[arg-type]
+    model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig | None = Field(None, description="where the rows are and what their columns mean")
     rewards: tuple[Part, ...] = Field((), description="what counts; several are added up")
     success_above: float | None = Field(1.0, description="a value of your reward function at or above this is a success; null: unknown")
     samples: int = Field(1, ge=1, description="completions for each prompt")
     max_new_tokens: int = Field(256, ge=1, description="longest completion, in tokens")
     max_prompt_tokens: int | None = Field(None, ge=1, description="longest prompt; longer ones are bad rows")
-    sampling: SamplingConfig = Field(default_factory=SamplingConfig)  # type: ignore[arg-type]
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     engine_mode: Literal["auto", "exact", "fast"] = Field("auto", description="exact: a token's bits do not depend on its neighbours")
     seed: int = Field(0, ge=0, description="completions repeat from it")
     threads: int | None = Field(None, ge=1, description="CPU threads; unset: chosen by the model's size")
@@ -62,7 +62,7 @@ def run_evaluation(
     if not given:
         raise UserError("no reward is given; name one, e.g. reward.py:score")
     refuse_model(config.model, model is not None)
-    made = weighted(given, None)
+    made = weighted(given, None, (), config.success_above)
     source = config.data or DataConfig(path="data")
     rows = source.load(data)
     refuse_rows_without_prompts(rows)

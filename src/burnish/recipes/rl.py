@@ -107,7 +107,9 @@ def build_trainer(
         models["reference"] = frozen_copy(policy)
     measurer.check(needs)
     if config.model.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        policy.model.gradient_checkpointing_enable(  # type: ignore[operator]
+            gradient_checkpointing_kwargs={"use_reentrant": False}
+        )
     learner = Learner(
         policy, objective, measurer, rl.minibatches, rl.epochs, rl.micro_tokens, rl.share_prefix, seed=config.seed
     )  # fmt: skip
@@ -176,7 +178,7 @@ def evaluator(config: TrainConfig, policy: Policy, source: Source, held_out: Seq
 
 def eval_metrics(result: EvalResult) -> dict[str, float]:
     """`eval/success` and `eval/reward` with their 95 % intervals, pass@k, truncated share."""
-    out = {}
+    out: dict[str, float] = {}
     for name, interval in (("success", result.success()), ("reward", result.reward())):
         if interval.mean == interval.mean:
             out |= {f"eval/{name}": interval.mean, f"eval/{name}_low": interval.low, f"eval/{name}_high": interval.high}

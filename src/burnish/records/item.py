@@ -48,3 +48,17 @@ class Item:
     def is_chat(self) -> bool:
         """True where the prompt is a list of messages rather than token ids."""
         return isinstance(self.prompt[0], dict)
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The prompt's messages. Raises TypeError where it is token ids."""
+        if not self.is_chat:
+            raise TypeError(f"item {self.id!r} has a prompt of token ids, not messages")
+        return list(self.prompt)  # type: ignore[arg-type]
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The prompt's token ids. Raises TypeError where it is messages, which the thinker renders."""
+        if self.is_chat:
+            raise TypeError(f"item {self.id!r} has a prompt of messages, not token ids")
+        return [int(token) for token in self.prompt]  # type: ignore[arg-type]

@@ -31,8 +31,9 @@ class Turn:
     context_ids: list[int]
     output_ids: list[int]
     logprobs: np.ndarray
-    injected: np.ndarray | None = None
-    version: np.ndarray | None = None
+    # None means none injected and version 0; __post_init__ makes arrays of it
+    injected: np.ndarray = None  # type: ignore[assignment]
+    version: np.ndarray = None  # type: ignore[assignment]
     sample_logprobs: np.ndarray | None = None
     sampling: Sampling = dataclasses.field(default_factory=Sampling)
     agent: str = "policy"
@@ -56,7 +57,6 @@ class Turn:
     @property
     def loss_mask(self) -> np.ndarray:
         """bool [len(output_ids)]: the tokens that may be trained on (sampled by the policy in a trained turn)."""
-        assert self.injected is not None
         return ~self.injected if self.train else np.zeros(len(self.output_ids), dtype=bool)
 
     def to_dict(self) -> dict[str, Any]:

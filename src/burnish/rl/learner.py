@@ -59,7 +59,8 @@ class Learner:
         rollouts = [rollout for group in batch.groups for rollout in group.rollouts]
         credit_batch = CreditBatch.from_groups(batch.groups, batch.keep)
         table = credit_batch.table
-        chosen = [n for n, (kept, size) in enumerate(zip(table.kept.tolist(), table.lengths.tolist())) if kept and size]
+        kept_flags = [bool(flag) for flag in table.kept] if table.kept is not None else [True] * table.n_sequences
+        chosen = [n for n, (kept, size) in enumerate(zip(kept_flags, table.lengths.tolist())) if kept and size]
         one_step = self.minibatches * self.epochs == 1
         measured = self._measure(rollouts, chosen, table, step, one_step)
         with self.timer("credit"):
@@ -68,7 +69,7 @@ class Learner:
             advantages = self.objective.advantages(credit_batch.with_measured(flat_values))
             table = table.with_prompt_weight(advantages.prompt_weight)
         tokens = {"advantage": advantages.tokens, **flat_values}
-        groups = _by_prompt([n for n, kept in enumerate(table.kept.tolist()) if kept], table) if chosen else []
+        groups = _by_prompt([n for n, kept in enumerate(kept_flags) if kept], table) if chosen else []
         collected: list[tuple[int, dict[str, float]]] = []
         for epoch in range(self.epochs):
             for part, members in enumerate(mini_batches(groups, self.minibatches, self.seed, step, epoch)):
@@ -106,7 +107,7 @@ class Learner:
         return measured
 
     def _sampler_will_do(self, rollouts: Sequence[Rollout], step: int) -> bool:
-        fresh = all((turn.version == step - 1).all() for rollout in rollouts for turn in rollout.turns if turn.train)
+        fresh = all(bool(np.all(turn.version == step - 1)) for rollout in rollouts for turn in rollout.turns if turn.train)
         return fresh and self.gap is not None and self.gap < GAP_LIMIT and self.policy.dtype in (torch.float32, torch.float64)
 
     def _optimiser_step(

@@ -52,5 +52,5 @@ class Session:
     def prompt_ids(self, item: Item) -> list[int]:
         """The item's prompt as token ids; chat messages are rendered once, with the item's tools column where it has one."""
         if not item.is_chat:
-            return [int(token) for token in item.prompt]  # type: ignore[arg-type]
-        return self.policy.encode(list(item.prompt), tools=item.columns.get("tools"), **self.template_args)
+            return item.token_ids
+        return self.policy.encode(item.messages, tools=item.columns.get("tools"), **self.template_args)

@@ -195,7 +195,7 @@ def _explain(cls: type[pydantic.BaseModel], error: pydantic.ValidationError, whe
     return UserError(f"{prefix}{text}".replace("\n", " ") + (f" (and {more} more)" if more > 0 else ""))
 
 
-def _meant(cls: type[Config], name: str, known: Sequence[str]) -> str:
+def _meant(cls: type[pydantic.BaseModel], name: str, known: Sequence[str]) -> str:
     """The nearest of the known names; where fields of other sections are called just so, those: `did you mean 'rl.steps'?`."""
     elsewhere = [row[0] for row in describe_fields(cls) if row[0].rpartition(".")[2] == name.replace("-", "_") and "." in row[0]]
     return f"did you mean {' or '.join(map(repr, elsewhere))}?" if elsewhere else did_you_mean(name, known)
@@ -263,7 +263,7 @@ def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: value}
 
 
-def describe_fields(cls: type[Config], prefix: str = "") -> list[tuple[str, str, str, str]]:
+def describe_fields(cls: type[pydantic.BaseModel], prefix: str = "") -> list[tuple[str, str, str, str]]:
     """(name, type, default, description) of each field, sub-configs with dotted names: the material of a help text."""
     out = []
     for name, field in cls.model_fields.items():

@@ -76,7 +76,7 @@ def same_ids_as_transformers(config: QuickstartConfig, model: str, n: int = 32) 
     from burnish.inference.generate import generate
 
     policy = Policy(*load_model(model))
-    prompts = [list(item.prompt) for item in held_out_items(config, policy)[:n]]
+    prompts = [item.token_ids for item in held_out_items(config, policy)[:n]]
     ours = generate(Engine(policy.model, policy.tokenizer, policy.eos_ids), prompts, GREEDY, max_new_tokens=config.length + 3)
     theirs = AutoModelForCausalLM.from_pretrained(Path(model)).eval()
     for prompt, turns in zip(prompts, ours):

@@ -14,9 +14,9 @@ from burnish.runs.config import Config
 
 
 class ZeroVariance(Config):
-    """A group stays where two of its valid rollouts differ in reward + sum of token rewards by more than eps.
+    """A group stays where two valid rollouts of one agent differ in reward + sum of token rewards by more than eps.
 
-    Fewer than two valid rollouts cannot differ: such a group is dropped too.
+    Rollouts of different agents are not compared. Fewer than two valid rollouts cannot differ: such a group is dropped too.
     """
 
     name: Literal["zero_variance"] = "zero_variance"
@@ -26,8 +26,11 @@ class ZeroVariance(Config):
         """Whole groups only; counts["zero_variance"] is their number."""
         keep, dropped = all_valid(groups), 0
         for number, group in enumerate(groups):
-            values = [_return(score) for score, valid in zip(group.scores, keep[number], strict=True) if valid]
-            if len(values) < 2 or max(values) - min(values) <= self.eps:
+            by_agent: dict[str, list[float]] = {}
+            for rollout, score, valid in zip(group.rollouts, group.scores, keep[number], strict=True):
+                if valid:
+                    by_agent.setdefault(rollout.agent, []).append(_return(score))
+            if all(max(values) - min(values) <= self.eps for values in by_agent.values()):
                 keep[number] = [False] * len(keep[number])
                 dropped += 1
         return FilterResult(keep, counts={self.name: dropped})

@@ -54,9 +54,9 @@ class Objective(Config):
     ratio: Annotated[Any, PlainValidator(maker(f"{ROOM}.ratios"))] = Field(description="token, sequence, sequence_token, geometric or none")
     surrogate: Annotated[Any, PlainValidator(maker(f"{ROOM}.surrogates"))] = Field(description="what is maximised")
     correction: Annotated[Any, PlainValidator(_corrections)] = Field((), description="trainer against sampler")
-    kl: KL = Field(default_factory=KL, description="estimator, place and coefficient")  # type: ignore[arg-type]
+    kl: KL = Field(default_factory=KL, description="estimator, place and coefficient")
     weights: Annotated[Any, PlainValidator(maker(f"{ROOM}.weights"))] = Field(description="the denominator")
-    entropy: Entropy = Field(default_factory=Entropy, description="entropy bonus")  # type: ignore[arg-type]
+    entropy: Entropy = Field(default_factory=Entropy, description="entropy bonus")
     _memory: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")

@@ -22,9 +22,10 @@ class Weighted:
     """reward = sum of weight * share over the rewards that apply.
 
     rewards: specs as for `make_reward` (or one alone, with one number). weights: one number for each, default 1.
-    parts: each share before its weight, by name (numbered where two rewards have the same). success: of the first that
-    knows it; a TRL function knows it by success_above (at or above this is a success, None: unknown). A rollout is invalid where one share is, or where none applies. token_rewards are added with the weights; prompt
-    weights are multiplied.
+    parts: each share before its weight, by name (numbered where two rewards have the same).
+    success: of the first that knows it; a TRL function knows it by success_above (at or above this is a success, None: unknown).
+    A rollout is invalid where one share is, or where none applies. token_rewards are added with the weights; prompt weights are
+    multiplied.
     """
 
     def __init__(

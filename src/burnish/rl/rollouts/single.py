@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from burnish.records import Item, Rollout
+from burnish.records import Item, Rollout, StopReason
 from burnish.rl.session import Session, as_finished
 
 
@@ -27,7 +27,7 @@ class Single:
     async def _finish(self, item: Item, index: int, handle, session: Session) -> Rollout:
         turn = await session.engine.decode(handle)
         session.engine.free(handle)
-        return Rollout(item_id=item.id, index=index, turns=[turn], stop=turn.stop)
+        return Rollout(item_id=item.id, index=index, turns=[turn], stop=StopReason(turn.stop))
 
 
 part = Single
