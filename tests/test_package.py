@@ -28,9 +28,10 @@ def test_a_skip_reason_that_is_not_committed_fails_the_run(tmp_path):
     assert "lazy" in done.stdout
 
 
-def test_the_file_map_is_up_to_date():
-    done = subprocess.run([sys.executable, "tools/map.py", "--check"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+@pytest.mark.parametrize("page", ["map.py", "quickstart_page.py"])
+def test_generated_pages_are_up_to_date(page):
+    done = subprocess.run([sys.executable, f"tools/{page}", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"run `python tools/{page}`: {done.stdout}{done.stderr}"
 
 
 def test_the_project_speaks_of_itself_alone():

@@ -9,6 +9,7 @@ from typing import Any
 from torch.optim import AdamW
 
 from burnish.inference.engine import Engine
+from burnish.models.load import load_model
 from burnish.models.policy import Policy
 from burnish.models.save import write_files
 from burnish.recipes.config import RLConfig, TrainConfig
@@ -24,7 +25,7 @@ from burnish.rl.queue import LagQueue
 from burnish.rl.rewards.weighted import Weighted
 from burnish.rl.source import Source
 from burnish.rl.trainer import Trainer, parts_of
-from burnish.runs import parts
+from burnish.runs import atomic, parts
 from burnish.runs.folder import Run
 from burnish.runs.groups import ParamGroup
 from burnish.runs.loop import Loop
@@ -115,6 +116,7 @@ def build_trainer(
     )  # fmt: skip
     queue = LagQueue(source, rl.lag)
     loop = build_loop(config, policy, source, queue, learner, held_out, run, trackers, progress)
+    measure_baselines(config, source, held_out, run)
     source.timer = learner.timer = loop.timer
     return Trainer(queue, learner, loop, run, loop.timer, rl.keep_rollouts)
 
@@ -174,6 +176,29 @@ def evaluator(config: TrainConfig, policy: Policy, source: Source, held_out: Seq
         return eval_metrics(found)
 
     return measure
+
+
+def measure_baselines(config: TrainConfig, source: Source, held_out: Sequence[Item], run: Run) -> None:
+    """`evals/<name>.json` for each model of eval.baselines, measured once like the policy itself; the report draws them as lines."""
+    sampling = dataclasses.replace(source.sampling, temperature=config.eval.temperature)
+    for name, path in config.eval.baselines.items():
+        target = run.path / "evals" / f"{name}.json"
+        if target.exists() or not held_out:
+            continue
+        with atomic.explained(target):
+            target.parent.mkdir(exist_ok=True)
+        other = Policy(*load_model(path))
+        found = evaluate(
+            other,
+            held_out,
+            source.reward,
+            config.eval.samples,
+            sampling,
+            seed=config.seed,
+            name=name,
+            template_args=config.model.template_args,
+        )
+        found.save(target)
 
 
 def eval_metrics(result: EvalResult) -> dict[str, float]:
