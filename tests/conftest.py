@@ -1,7 +1,6 @@
 """What all tests share: one thread, no network, no skip without a reason that stands in skip_reasons.txt."""
 
 import os
-import pathlib
 
 # Before torch is imported anywhere: tiny models are far slower on two threads than on one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -9,23 +8,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-ALLOWED = {
-    line for line in (pathlib.Path(__file__).parent / "skip_reasons.txt").read_text().splitlines() if line and not line.startswith("#")
-}
+from skip_reasons import unexpected
 
 
 def reason_of(report) -> str:
     """The reason of a skipped test, as it was written."""
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return text.removeprefix("Skipped: ")
-
-
-def unexpected(reasons, environment) -> set[str]:
-    """Reasons that are not on the list, or that do not hold: with data at hand, no test may miss it."""
-    out = {reason for reason in reasons if reason not in ALLOWED}
-    if environment.get("BURNISH_DATA") and "BURNISH_DATA is not set" in reasons:
-        out.add("BURNISH_DATA is not set")
-    return out
 
 
 def pytest_sessionfinish(session, exitstatus):

@@ -11,7 +11,7 @@ import venv
 
 import pytest
 
-from conftest import ALLOWED, unexpected
+from skip_reasons import ALLOWED, unexpected
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -20,7 +20,7 @@ def test_a_skip_reason_that_is_not_committed_fails_the_run(tmp_path):
     assert unexpected({"no gpu today"}, {}) == {"no gpu today"}
     assert unexpected(ALLOWED, {}) == set()
     assert unexpected({"BURNISH_DATA is not set"}, {"BURNISH_DATA": "x"})
-    for name in ("conftest.py", "skip_reasons.txt"):
+    for name in ("conftest.py", "skip_reasons.py", "skip_reasons.txt"):
         (tmp_path / name).write_text((ROOT / "tests" / name).read_text())
     (tmp_path / "test_x.py").write_text("import pytest\n@pytest.mark.skip(reason='lazy')\ndef test_a(): pass\ndef test_b(): pass\n")
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)], capture_output=True, text=True)

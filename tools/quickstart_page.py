@@ -18,8 +18,8 @@ HEAD = """# The quickstart
 demonstrations of a careless teacher (SFT), and improves it with a verifier (RL). Beside the RL arm run two controls: the same RL with
 rewards thrown by a coin, and SFT continued for RL's FLOPs. All are measured on the same held-out problems with the same seeds.
 
-How to read it: most demonstrations hold a slip, so sampled success after SFT is about the teacher's. Continued imitation learns the slips
-better; a verifier removes them, and that is most of RL's gain in *sampled* success. Greedy success, in the notes, is far less changed.
+How to read it: most demonstrations hold a slip, so sampled success after SFT is about the teacher's, and more imitation stays near it; a
+verifier removes the slips, and that is most of RL's gain in *sampled* success. Greedy success, in the notes, changes far less.
 Random rewards do harm: with nothing to learn from, the updates are noise.
 
 The tables are written from the result files in `docs/quickstart/` by `python tools/quickstart_page.py`.

@@ -131,3 +131,18 @@ def test_the_config_reads_like_the_function(tmp_path):
     path = _jsonl(tmp_path / "a.jsonl", [{"q": "1", "a": 2}] * 3)
     config = load_config(DataConfig, None, ["--path", str(path), "--columns.prompt", "Q {q}", "--limit", "2"])
     assert list(config.load()) == [{"q": "1", "a": 2, "prompt": "Q 1"}] * 2
+
+
+def test_a_function_of_the_users_own_changes_every_raw_row(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in [("1+1", "2 <<1+1=2>>\n#### 2"), ("2+2", "four")]))
+    rows = load_rows(file, {"prompt": "{prompt}\n"}, map="burnish.tasks.math:gsm8k_row", bad_rows="skip")
+    assert rows.format == "prompt_completion"  # the mapping changes the prompt alone
+    assert rows.rows == [{"prompt": "1+1\n", "completion": "2 \n#### 2", "answer": "2"}]
+    assert [one.where for one in rows.report.skipped] == [f"{file}:2"]
+    with pytest.raises(UserError, match=r"rows.jsonl:2: no number follows '####'"):
+        load_rows(file, map="burnish.tasks.math:gsm8k_row")
+    with pytest.raises(UserError, match=r"rows.jsonl:1: map .* broke: KeyError: 'text'"):
+        load_rows(file, map=lambda row: {"text": row["text"]})
+    with pytest.raises(UserError, match=r"rows.jsonl:1: map .* returned"):
+        load_rows(file, map=lambda row: None)
