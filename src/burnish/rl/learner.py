@@ -74,9 +74,9 @@ class Learner:
         for epoch in range(self.epochs):
             for part, members in enumerate(mini_batches(groups, self.minibatches, self.seed, step, epoch)):
                 collected.append(self._optimiser_step(rollouts, members, table, tokens, step, first=epoch == 0 and part == 0))
-                collected[-1][1].update(mover())
+                mover()
         if not collected:
-            collected.append((1, dict(mover())))
+            mover()  # nothing to learn from: the loop counts a move without gradient as skipped
         return _average(collected) | {"num_tokens_step": float(table.n_kept_tokens), "learner/updates": float(len(collected))}
 
     def _measure(self, rollouts: Sequence[Rollout], chosen: Sequence[int], table: TokenTable, step: int, one_step: bool) -> dict[str, Any]:
