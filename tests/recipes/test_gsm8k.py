@@ -21,7 +21,8 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 ROWS, HELD_OUT = 7473, 500
 SFT = ["--sft.steps", "120", "--sft.eval_steps", "120", "--sft.save_steps", "60"]
-GRPO = "--rl.steps 6 --rl.prompts_per_step 6 --rl.group_size 6 --rl.max_new_tokens 96 --rl.save_steps 2 --eval.steps 6 --eval.limit 100".split()
+SIZES = {"steps": 6, "prompts_per_step": 6, "group_size": 6, "max_new_tokens": 96, "save_steps": 2}
+GRPO = [word for name, value in SIZES.items() for word in (f"--rl.{name}", str(value))] + ["--eval.steps", "6", "--eval.limit", "100"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not DATA, reason="BURNISH_DATA is not set")]
 
@@ -32,7 +33,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gsm8k")
     (folder / "data").mkdir()
     (folder / "data" / "gsm8k_train.jsonl.gz").symlink_to(Path(DATA or "").resolve() / "math" / "gsm8k_train.jsonl.gz")
-    made = subprocess.run([sys.executable, EXAMPLES / "gsm8k_model.py", "data/gsm8k_train.jsonl.gz", "models/gsm8k"], cwd=folder, env=ENV, capture_output=True, text=True, check=True)
+    script = [sys.executable, EXAMPLES / "gsm8k_model.py", "data/gsm8k_train.jsonl.gz", "models/gsm8k"]
+    made = subprocess.run(script, cwd=folder, env=ENV, capture_output=True, text=True, check=True)
     parameters = int(made.stdout.split()[0].replace(",", ""))
     print(f"\n{parameters:,} parameters")
     assert 1_000_000 < parameters < 10_000_000
