@@ -114,6 +114,33 @@ def test_a_template_that_drops_earlier_thinking_makes_a_context_of_its_own():
     assert text == chat.render([_ask("q1"), one.message, _ask("q2")])
 
 
+def test_an_answer_keeps_its_ids_where_the_thinking_before_it_is_dropped_or_the_conversation_cut():
+    tokenizer = tokenizers.trained(["first second"] * 9, 300, "thinking")
+    thought, end = tokenizer("<think>\nhm\n</think>\n\n")["input_ids"], tokenizer.convert_tokens_to_ids("<|im_end|>")
+    said = [tokenizer.convert_tokens_to_ids(c) for c in "first<|im_end|>"]  # the special token spelled out: encoded, it would be one
+    later = [tokenizer.convert_tokens_to_ids(c) for c in "second"]
+    engine = FakeEngine([[*thought, *said, end], [*later, end], [end], [end]])
+    chat = PolicyChat(FakePolicy(tokenizer), engine)
+    one = asyncio.run(chat.complete([_ask("q1")]))
+    assert one.message == {"role": "assistant", "content": "first<|im_end|>", "reasoning_content": "hm"}
+    messages = [_ask("q1"), one.message, _ask("q2")]
+    two = asyncio.run(chat.complete(messages))
+    ids = two.turn.context_ids
+    assert tokenizer.decode(ids) == chat.render(messages)
+    assert "hm" not in tokenizer.decode(ids)
+    assert ids.count(end) == 3  # what closes the three messages, and nothing the model only spelled out
+    at = len(one.turn.context_ids)
+    assert ids[at : at + len(said)] == said
+    cut = [_ask("q2"), two.message, _ask("q3"), one.message, _ask("q4")]
+    three = asyncio.run(chat.complete(cut)).turn.context_ids
+    assert tokenizer.decode(three) == chat.render(cut)
+    assert three.count(end) == 5
+    assert any(three[place : place + len(later)] == later for place in range(len(three)))
+    # An edited copy is the agent's own text, and is encoded like any other.
+    edited = [_ask("q1"), {**one.message, "content": "first"}, _ask("q2")]
+    assert asyncio.run(chat.complete(edited)).turn.context_ids == tokenizer(chat.render(edited), add_special_tokens=False)["input_ids"]
+
+
 def test_a_prompt_that_opens_the_thinking():
     _, _, chat = _make("thinking", "hm</think>7<|im_end|>")
     chat.policy.tokenizer.chat_template += "{{- '<think>\\n' }}"

@@ -77,8 +77,10 @@ def test_grpo_with_a_graded_reward_killed_and_resumed(world: Path, capfd: pytest
     assert varied > 0.2
     for row in (rows[0], rows[-1]):
         assert row["eval/reward_low"] < row["eval/reward"] < row["eval/reward_high"]
-    said = (world / "whole.log").read_text()
-    assert f"{varied:.1%}" in said or "variance" in said, said
+    said = (world / "whole.log").read_text()  # the command line says so too
+    assert f"groups with variance: {100 * varied:.1f} %" in said, said
+    for row in (rows[0], rows[-1]):
+        assert f"{row['eval/reward']:.3f} [{row['eval/reward_low']:.3f}, {row['eval/reward_high']:.3f}]" in said, said
 
 
 def account(folder: Path) -> None:

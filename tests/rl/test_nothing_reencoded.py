@@ -182,7 +182,7 @@ async def talk(item: Any, chat: Any) -> str:
 @pytest.mark.parametrize("template", ["chatml", "llama3", "mistral", "thinking"])
 def test_agents_keep_the_ids_of_their_own_words(watch: Watch, tmp_path: Any, template: str) -> None:
     one = policy(template)
-    if template == "thinking":  # every prompt opens the thinking, which later prompts drop again
+    if template == "thinking":  # every prompt ends with some thinking, which later prompts leave out
         one.tokenizer.chat_template = one.tokenizer.chat_template.replace("<think>\\n\\n</think>\\n\\n", "<think>x</think>").replace(
             "enable_thinking is defined and enable_thinking is false", "true"
         )

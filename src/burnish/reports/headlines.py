@@ -28,7 +28,11 @@ class Headline:
 
 def headlines(run: RunFiles) -> list[Headline]:
     """What a reader wants to know first; numbers the run does not have are left out, never filled in."""
-    found = [_held_out(run), *(_change(run, name, label) for name, label in CHANGES[run.stage or "rl"])]
+    found = [
+        _held_out(run, "success"),
+        _held_out(run, "reward"),
+        *(_change(run, name, label) for name, label in CHANGES[run.stage or "rl"]),
+    ]
     found += [_uniform(run), _steps(run), _time(run), _tokens(run), _memory(run)]
     return [headline for headline in found if headline is not None]
 
@@ -46,17 +50,21 @@ def tenth(values: Sequence[float], end: bool) -> float:
     return sum(part) / len(part)
 
 
-def _held_out(run: RunFiles) -> Headline | None:
-    steps, values = run.series("eval/success")
-    if not values:
+def _held_out(run: RunFiles, what: str) -> Headline | None:
+    """Held-out success, or reward where it says more than success, with the 95 % interval before and after."""
+    name = f"eval/{what}"
+    steps, values = run.series(name)
+    if not values or (what == "reward" and values == run.series("eval/success")[1]):
         return None
-    row = next(row for row in reversed(run.metrics) if row["step"] == steps[-1])
-    value, _, bounds = words.interval(values[-1], row.get("eval/success_low"), row.get("eval/success_high")).partition(" ")
+    rows = {row["step"]: row for row in run.metrics if name in row}
+    ends = (rows[steps[0]], rows[steps[-1]])
+    was, now = (words.interval(row[name], row.get(f"{name}_low"), row.get(f"{name}_high")) for row in ends)
+    value, _, bounds = now.partition(" ")
     best = max(range(len(values)), key=values.__getitem__)
     note = ("95 % interval; " if bounds else "") + f"step {steps[-1]}"
     if best != len(values) - 1:
         note += f"; best {values[best]:.3f} at step {steps[best]}"
-    return Headline("Held-out success", value, was=f"{values[0]:.3f}" if len(values) > 1 else "", note=note, interval=bounds)
+    return Headline(f"Held-out {what}", value, was=was if len(values) > 1 else "", note=note, interval=bounds)
 
 
 def _change(run: RunFiles, name: str, label: str) -> Headline | None:
@@ -76,9 +84,9 @@ def _uniform(run: RunFiles) -> Headline | None:
     values = run.series("frac_reward_zero_std")[1]
     if not values:
         return None
-    return Headline(
-        "Uniform groups", words.share(sum(values) / len(values)), note="all rewards equal: nothing to learn from; mean of all steps"
-    )
+    uniform = sum(values) / len(values)
+    note = f"all rewards equal: nothing to learn from; groups with variance: {words.share(1 - uniform)}; mean of all steps"
+    return Headline("Uniform groups", words.share(uniform), note=note)
 
 
 def _steps(run: RunFiles) -> Headline | None:
