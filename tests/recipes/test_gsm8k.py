@@ -94,8 +94,9 @@ def account(folder: Path) -> None:
     left_out = len(found["rows"]["skipped"]) + len(found["train"]["skipped"])
     assert found["train"]["kept"] + HELD_OUT + left_out == ROWS
     print(f"{folder.name}: {found['train']['kept']} used, {HELD_OUT} held out, {left_out} left out")
-    if "sft" in folder.name:
-        assert found["eval"]["kept"] == HELD_OUT
+    beyond = found["rows"]["notes"].get("held out but beyond eval.limit", 0)
+    assert found["rows"]["notes"]["held out"] == found["eval"]["kept"] + beyond == HELD_OUT
+    assert beyond == (0 if folder.name == "sft" else 400)
 
 
 def start(folder: Path, example: str, output: str, *flags: str) -> subprocess.Popen[bytes]:

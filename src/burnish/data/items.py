@@ -60,6 +60,8 @@ def to_items(
         if first != prompt:
             raise UserError(f"{where}: the id {name!r} belongs to an earlier row with another prompt; equal ids must be the same problem")
         columns = {key: value for key, value in row.items() if key != "prompt"}
+        if tools_column != "tools":  # where thinkers and evaluation look for them
+            columns["tools"] = row.get(tools_column)
         items.append(Item(name, ids if isinstance(prompt, str) else prompt, group_size, limits or Limits(), columns))
     gate.report.kept = len(items)
     items.report = gate.close()

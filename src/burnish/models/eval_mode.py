@@ -6,6 +6,7 @@ transformers' layers checkpoint only in training mode, which would switch dropou
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from burnish.models.attention import implementation
+from burnish.runs.errors import UserError
 
 
 @contextlib.contextmanager
@@ -28,6 +30,19 @@ def evaluation(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def switch_checkpointing(model: Any, on: bool) -> None:
+    """Switches gradient checkpointing on or off. Raises UserError where the model cannot do it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # transformers renames these two; the old names hold for every 5.x
+        try:
+            if on:
+                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            else:
+                model.gradient_checkpointing_disable()
+        except (AttributeError, ValueError) as error:
+            raise UserError(f"gradient_checkpointing: {type(model).__name__} cannot do it ({error}); set it to false") from None
 
 
 @contextlib.contextmanager

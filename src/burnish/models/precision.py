@@ -1,4 +1,4 @@
-"""A float64 model that is float64 throughout.
+"""A float64 model that is float64 throughout; and weights too coarse for their learning rate.
 
 Many norms step down to float32 inside, whatever the model's dtype. In a float64 model that rounds each value, and sums the
 gradient of a norm's weight over the tokens in float32, so that results depend on how a batch was cut. Models in other dtypes
@@ -8,6 +8,7 @@ are left exactly as they are.
 from __future__ import annotations
 
 import types
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -46,3 +47,13 @@ def keep_double(model: nn.Module) -> None:
         own = type(module).__name__.endswith("Norm") and not type(module).__module__.startswith("torch.")
         if own and not any(True for _ in module.children()) and "forward" not in vars(module):
             module.forward = types.MethodType(_forward, module)
+
+
+def unmoved_share(parameters: Iterable[nn.Parameter], step: float) -> float:
+    """The share of the weights that adding or subtracting `step` leaves as they are, rounded to their own dtype; 0 for no weights."""
+    still, total = 0, 0
+    with torch.no_grad():
+        for weight in parameters:
+            still += int(((weight + step == weight) & (weight - step == weight)).sum())
+            total += weight.numel()
+    return still / total if total else 0.0

@@ -10,13 +10,12 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from burnish.data.examples import to_examples
 from burnish.models.policy import Policy
 from burnish.recipes.config import TrainConfig
 from burnish.recipes.policy import require_end
 from burnish.recipes.refusals import refuse_impossible
 from burnish.recipes.rl import build_objective, build_source
-from burnish.recipes.train import Inputs, items_of, load_inputs
+from burnish.recipes.train import Inputs, examples_of, items_of, load_inputs
 from burnish.records import Item, Rollout, Score, StopReason, Turn
 from burnish.rl.measure import Measurer
 from burnish.rl.scoring import score_groups
@@ -66,8 +65,7 @@ def check(config: TrainConfig, *, model: Any = None, tokenizer: Any = None, data
 
 
 def _check_sft(config: TrainConfig, inputs: Inputs) -> CheckResult:
-    examples = to_examples(inputs.rows, inputs.policy, config.sft.loss_on, config.sft.max_length, too_long=config.sft.too_long,
-                           template_args=config.model.template_args)  # fmt: skip
+    examples = examples_of(config, inputs.policy, inputs.rows)
     shown = [Shown(one.where, pieces(inputs.policy, one.ids, one.mask)) for one in examples]
     ends = set(inputs.policy.eos_ids)
     without = [one.where for one in examples if not any(token in ends and flag for token, flag in zip(one.ids, one.mask))]
@@ -141,7 +139,7 @@ def show(result: CheckResult, console: Console | None = None) -> None:
     for number, row in enumerate(result.rows):
         console.print(Text(f"row {number} ({row.where})", style="bold"))
         for text, flag in row.pieces:
-            console.print(Text(text, style="green" if flag else "dim"), end="")
+            console.print(Text(text, style="green" if flag else "dim"), end="", soft_wrap=True)  # no line break that is not the prompt's
         console.print()
         if row.gold is not None:
             style = "red" if row.gold <= 0 else "green"
@@ -157,7 +155,7 @@ def show(result: CheckResult, console: Console | None = None) -> None:
     if result.uniform is not None:
         console.print(f"groups whose rewards are all equal: {result.uniform:.1%} (they teach nothing)")
     for warning in result.warnings:
-        console.print(Text(f"warning: {warning}", style="bold red"))
+        console.print(Text(f"warning: {warning}", style="bold red"), soft_wrap=True)
     console.print(
         "checked; no weight was changed" if not result.warnings else f"checked with {len(result.warnings)} warnings; no weight was changed"
     )

@@ -53,7 +53,8 @@ class EvalConfig(Config):
     temperature: float = Field(1.0, ge=0, description="0 is greedy")
     metric_for_best: str | None = Field(
         "auto",
-        description="the best checkpoint has the best value of it; auto: eval/success where rewards tell it, else eval/reward",
+        description="the best checkpoint has the best value of it; auto: eval/success where rewards tell it (see rl.success_above), "
+        "else eval/reward",
     )
     greater_is_better: bool = Field(True, description="False where a lower metric is better")
     patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a new best")
@@ -81,7 +82,7 @@ class RLConfig(Config):
     success_above: float | None = Field(1.0, description="a value of your reward function at or above this is a success; null: unknown")
     shapers: tuple[Part, ...] = Field((), description="scores -> scores, in order")
     filters: tuple[Part, ...] | None = Field(None, description="which groups are kept; unset: what the objective's preset asks for")
-    objective: Part = Field("grpo", description="preset, or {preset: ..., knob: value}; see `burnish objectives list`")
+    objective: Part = Field("grpo", description="preset (reinforce, rloo, grpo, dr_grpo, dapo, gspo ...), or {preset: ..., knob: value}")
     beta: float | None = Field(None, ge=0, description="KL coefficient; unset: the preset's")
     minibatches: int = Field(1, ge=1, description="optimiser steps that share one batch")
     epochs: int = Field(1, ge=1, description="passes over one batch")

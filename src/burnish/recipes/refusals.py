@@ -9,6 +9,7 @@ from burnish.recipes.config import ModelConfig, TrainConfig
 from burnish.recipes.rl import ROOM, build_objective, build_reward
 from burnish.rl.filters.combine import make_filter
 from burnish.rl.rewards.weighted import Weighted
+from burnish.rl.rollouts.agent import make_thinker
 from burnish.runs import parts, trackers
 from burnish.runs.errors import UserError
 
@@ -30,6 +31,10 @@ def refuse_impossible(config: TrainConfig, has_data: bool, reward: Any, has_mode
         raise UserError("eval.steps is set but there is nothing to evaluate on; set eval.rows (held out of data.path) or eval.path")
     if config.eval.patience and not config.eval.steps:
         raise UserError("eval.patience needs eval.steps")
+    if config.eval.baselines and not held_out:
+        raise UserError("eval.baselines is set but there is nothing to evaluate on; set eval.rows (held out of data.path) or eval.path")
+    for path in config.eval.baselines.values():
+        check_source(path)
     if not config.rl.rewards and reward is None:
         raise UserError("rl.rewards is empty; name a reward, e.g. --rl.rewards '[my_reward.py:score]'")
     return _refuse_rl(config, reward)
@@ -56,8 +61,10 @@ def _refuse_rl(config: TrainConfig, given: Any) -> Weighted:
     """Makes every part that needs no items and no policy, so that a wrong name, argument or combination shows now."""
     rl = config.rl
     objective = build_objective(rl)
+    if any(need.kind == "value" for need in objective.needs()):
+        raise UserError(f"rl.objective {objective.name!r} wants a critic, which no run has yet; choose one without (grpo, rloo ...)")
     parts.check(f"{ROOM}.curricula", rl.curriculum, ("items",))
-    parts.make(f"{ROOM}.rollouts", rl.thinker)
+    make_thinker(rl.thinker)
     for spec in rl.filters or ():
         make_filter(spec)
     shapers = [parts.make(f"{ROOM}.rewards", spec) for spec in rl.shapers]

@@ -9,6 +9,7 @@ from typing import Any
 from torch.optim import AdamW
 
 from burnish.inference.engine import Engine
+from burnish.models.eval_mode import switch_checkpointing
 from burnish.models.load import load_model
 from burnish.models.policy import Policy
 from burnish.models.save import write_files
@@ -23,6 +24,7 @@ from burnish.rl.objectives import presets
 from burnish.rl.objectives.objective import Objective
 from burnish.rl.queue import LagQueue
 from burnish.rl.rewards.weighted import Weighted
+from burnish.rl.rollouts.agent import make_thinker
 from burnish.rl.source import Source
 from burnish.rl.trainer import Trainer, parts_of
 from burnish.runs import atomic, parts
@@ -71,7 +73,7 @@ def build_source(
         policy=policy,
         engine=Engine(policy.model, policy.tokenizer, policy.eos_ids, mode=rl.engine_mode, slots=rl.slots, max_length=policy.max_length),
         curriculum=make_curriculum(rl.curriculum, items),
-        thinker=parts.make(f"{ROOM}.rollouts", rl.thinker),
+        thinker=make_thinker(rl.thinker),
         reward=build_reward(rl, policy, reward),
         measurer=measurer,
         shapers=[parts.make(f"{ROOM}.rewards", spec) for spec in rl.shapers],
@@ -108,9 +110,7 @@ def build_trainer(
         models["reference"] = frozen_copy(policy)
     measurer.check(needs)
     if config.model.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable(  # type: ignore[operator]
-            gradient_checkpointing_kwargs={"use_reentrant": False}
-        )
+        switch_checkpointing(policy.model, True)
     learner = Learner(
         policy, objective, measurer, rl.minibatches, rl.epochs, rl.micro_tokens, rl.share_prefix, seed=config.seed
     )  # fmt: skip

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
+
+import torch
 
 from burnish.data.examples import Examples, refuse_rows_without_completions, to_examples
 from burnish.data.formats import load_rows
@@ -13,6 +16,7 @@ from burnish.data.items import Items, refuse_rows_without_prompts, to_items
 from burnish.data.rows import Rows
 from burnish.data.split import hold_out
 from burnish.models.policy import Policy
+from burnish.models.precision import unmoved_share
 from burnish.recipes.config import TrainConfig
 from burnish.recipes.policy import load_policy, require_end
 from burnish.recipes.refusals import refuse_impossible
@@ -66,6 +70,7 @@ def train(
     made = refuse_impossible(config, data is not None, reward, model is not None)
     Run.check(config.output, config, resume)
     inputs = load_inputs(config, model, tokenizer, data)
+    warn_of_coarse_weights(inputs.policy, config.sft.learning_rate if config.stage == "sft" else config.rl.learning_rate)
     ready = _ready_sft(config, inputs) if config.stage == "sft" else _ready_rl(config, inputs)
     run = Run.create(config.output, config, command=command if command is not None else sys.argv, resume=resume)
     try:
@@ -104,10 +109,12 @@ def load_inputs(config: TrainConfig, model: Any = None, tokenizer: Any = None, d
         held_out = config.data.load(config.eval.path) if config.data is not None else load_rows(config.eval.path)
     elif config.eval.rows:
         rows, held_out = hold_out(rows, config.eval.rows, config.seed)
+        rows.report.notes["held out"] = len(held_out)
     for found in (rows, held_out):
         if found is not None:
             (refuse_rows_without_completions if config.stage == "sft" else refuse_rows_without_prompts)(found)
-    if held_out is not None and config.eval.limit:
+    if held_out is not None and config.eval.limit and config.eval.limit < len(held_out):
+        held_out.report.notes["held out but beyond eval.limit"] = len(held_out) - config.eval.limit
         held_out = held_out[: config.eval.limit]
     return Inputs(load_policy(config.model, model, tokenizer, config.threads), rows, held_out)
 
@@ -126,6 +133,19 @@ def items_of(config: TrainConfig, policy: Policy, rows: Rows, group_size: int) -
     )
 
 
+def warn_of_coarse_weights(policy: Policy, rate: float) -> None:
+    """A warning where most trained weights are too coarse (bfloat16) to hold a step of the learning rate: nothing would be learned."""
+    trained = [parameter for parameter in policy.model.parameters() if parameter.requires_grad]
+    coarse = [parameter for parameter in trained if parameter.dtype in (torch.bfloat16, torch.float16)]
+    share = unmoved_share(coarse, rate) * sum(map(torch.numel, coarse)) / max(1, sum(map(torch.numel, trained)))
+    if share > 0.5:
+        warnings.warn(
+            f"{share:.0%} of the trained weights are rounded back to where they were by a step of the learning rate {rate:g}, so little "
+            "will be learned; train an adapter (model.lora, kept in float32), set model.dtype to float32, or raise the learning rate",
+            stacklevel=1,
+        )
+
+
 def sft_config(config: TrainConfig) -> SFTConfig:
     """The run's fine-tuning settings: what is said once for both stages (seed, gradient checkpointing) is filled in."""
     changes: dict[str, Any] = {"seed": config.seed} if "seed" not in config.sft.model_fields_set else {}
@@ -134,16 +154,23 @@ def sft_config(config: TrainConfig) -> SFTConfig:
     return config.sft.model_copy(update=changes)
 
 
+def examples_of(config: TrainConfig, policy: Policy, rows: Rows) -> Examples:
+    """Rows with a completion as examples, with this run's settings."""
+    return to_examples(
+        rows,
+        policy,
+        config.sft.loss_on,
+        config.sft.max_length,
+        too_long=config.sft.too_long,
+        template_args=config.model.template_args,
+        tools_column=config.data.tools_column if config.data else "tools",
+        bad_rows=config.data.bad_rows if config.data else "refuse",
+    )
+
+
 def _ready_sft(config: TrainConfig, inputs: Inputs) -> Ready:
-    sft, data = config.sft, config.data
-
-    def examples(rows: Rows) -> Examples:
-        return to_examples(
-            rows, inputs.policy, sft.loss_on, sft.max_length, too_long=sft.too_long, template_args=config.model.template_args,
-            tools_column=data.tools_column if data else "tools", bad_rows=data.bad_rows if data else "refuse",
-        )  # fmt: skip
-
-    return Ready(examples(inputs.rows), examples(inputs.held_out) if inputs.held_out is not None else None)
+    held_out = examples_of(config, inputs.policy, inputs.held_out) if inputs.held_out is not None else None
+    return Ready(examples_of(config, inputs.policy, inputs.rows), held_out)
 
 
 def _ready_rl(config: TrainConfig, inputs: Inputs) -> Ready:

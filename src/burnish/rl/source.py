@@ -10,7 +10,7 @@ from typing import Any
 from burnish.inference.engine import Engine
 from burnish.inference.session import AsyncEngine
 from burnish.models.policy import Policy
-from burnish.records import Group, Item, Rollout, Sampling
+from burnish.records import Group, Item, Rollout, Sampling, StopReason
 from burnish.rl.batch import Batch
 from burnish.rl.filters.combine import Chain
 from burnish.rl.filters.result import FilterResult
@@ -79,6 +79,8 @@ class Source:
         items = list(self.curriculum.draw(n, state))
         if not items:
             raise UserError(f"curriculum {type(self.curriculum).__name__} drew no item at step {step}; give it more items or another one")
+        if wrong := next((item for item in items if not isinstance(item, Item)), None):
+            raise UserError(f"curriculum {type(self.curriculum).__name__} drew {wrong!r}; it must draw from the items that it was given")
         with self.timer("generate"):
             groups = self.think(items, step, number)
         with self.timer("score"):
@@ -99,6 +101,10 @@ class Source:
             if rollout.item_id not in found:
                 raise UserError(f"thinker {type(self.thinker).__name__} yielded a rollout of unknown item {rollout.item_id!r}")
             found[rollout.item_id].append(rollout)
+        rollouts = [rollout for members in found.values() for rollout in members]
+        if all(rollout.stop == StopReason.ERROR for rollout in rollouts):
+            why = f"the first: {rollouts[0].outcome}" if rollouts else "there was none"
+            raise UserError(f"every rollout of step {step} ended in an error ({why}); mend the thinker {type(self.thinker).__name__}")
         return [(item, sorted(rollouts, key=lambda r: (r.index, r.agent))) for item, rollouts in zip(drawn, found.values())]
 
 

@@ -1,7 +1,7 @@
 """Checkpoints of a run: whole or absent, the newest and the best kept.
 
-    checkpoint-N/    the model in Hugging Face form (written by `save_model`), state.safetensors and state.json:
-                     weights to the bit, optimisers, schedules, averages, snapshots, parts, random generators, step
+checkpoint-N/    the model in Hugging Face form (written by `save_model`), state.safetensors and state.json:
+                 weights to the bit, optimisers, schedules, averages, snapshots, parts, random generators, step
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ from burnish.runs.resources import Timer, peak_memory_mb
 from burnish.runs.signals import StopSignals
 
 __all__ = ["Loop", "LoopResult", "Mover", "ParamGroup", "Stateful", "StepFn"]
+
+
 class Loop:
     """Optimiser steps with metrics, evaluation, checkpoints and resumption.
 

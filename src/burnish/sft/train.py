@@ -11,6 +11,7 @@ import torch
 from torch.optim import AdamW
 
 from burnish.data.examples import Example
+from burnish.models.eval_mode import switch_checkpointing
 from burnish.models.save import write_files
 from burnish.runs import checkpoints
 from burnish.runs.errors import UserError
@@ -139,12 +140,9 @@ def _finish(loop: Loop, group: ParamGroup, run: Run, last: int, best: int | None
 def _checkpointing(model: Any, wanted: bool) -> Iterator[None]:
     """Gradient checkpointing inside the block, where wanted. Raises UserError where the model cannot do it."""
     if wanted:
-        try:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        except (AttributeError, ValueError) as error:
-            raise UserError(f"gradient_checkpointing: {type(model).__name__} cannot do it ({error}); set it to false") from None
+        switch_checkpointing(model, True)
     try:
         yield
     finally:
         if wanted:
-            model.gradient_checkpointing_disable()
+            switch_checkpointing(model, False)

@@ -41,6 +41,8 @@ def make_curriculum(spec: Any, items: Sequence[Item]) -> Any:
         spec = {"name": spec}
     if not isinstance(spec, Mapping):
         return spec
-    if "name" in spec and not isinstance(find(PACKAGE, spec["name"]), type):
-        return make(PACKAGE, spec)
-    return make(PACKAGE, {**spec, "items": items})
+    fixed = "name" in spec and not isinstance(find(PACKAGE, spec["name"]), type)
+    made = make(PACKAGE, spec if fixed else {**spec, "items": items})
+    if not hasattr(made, "draw"):
+        raise UserError(f"curriculum {spec.get('name')!r} cannot draw: it must be a class with `__init__(items, ...)` and `draw(n, state)`")
+    return made

@@ -51,7 +51,7 @@ class Chain:
 class Refill:
     """Asks for as many groups as the inner filter dropped, until `prompts` groups are kept or `rounds` rounds were drawn.
 
-    The first round of a step shows `prompts` groups or fewer; every later call of the step shows more (all groups so far).
+    Every later call of a step shows more groups than the one before (all so far); where it does not, a new step has begun.
     counts["refill_rounds"]: rounds drawn in this step; counts["refill_short"]: groups that are still missing after the last.
     """
 
@@ -61,11 +61,12 @@ class Refill:
         if prompts < 1 or rounds < 1:
             raise UserError(f"filter refill: prompts is {prompts} and rounds {rounds}; both must be at least 1")
         self.filter, self.prompts, self.rounds = make_filter(filter), prompts, rounds
-        self._round = 0
+        self._round, self._seen = 0, 0
 
     def __call__(self, groups: Sequence[Group]) -> FilterResult:
         """The inner filter's flags, and how many groups to draw again."""
-        self._round = 1 if len(groups) <= self.prompts else self._round + 1
+        self._round = self._round + 1 if len(groups) > self._seen else 1
+        self._seen = len(groups)
         result = self.filter(groups)
         missing = max(self.prompts - sum(result.groups), 0)
         more = missing if self._round < self.rounds else 0
