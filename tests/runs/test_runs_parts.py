@@ -19,8 +19,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "toy_parts" / "__init__.py").write_text("")
     (folder / "__init__.py").write_text("")
     (folder / "uniform.py").write_text(
-        "from burnish.runs.config import Config\n"
-        "class Uniform(Config):\n    low: float = 0.1\npart = Uniform\n"
+        "from burnish.runs.config import Config\nclass Uniform(Config):\n    low: float = 0.1\npart = Uniform\n"
     )
     (folder / "several.py").write_text(
         "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass A:\n    x: int = 1\n"

@@ -126,13 +126,13 @@ def drive(folder: Path, kills: int, seed: int) -> dict[str, int]:
         child = os.fork()
         if child == 0:
             try:
-                toy(folder, resume=True, pause=0.002)
+                toy(folder, resume=True, pause=0.01)
             except BaseException as error:
                 print(repr(error), file=sys.stderr, flush=True)
                 os._exit(1)
             os._exit(0)
         if done < kills:
-            time.sleep(dice.uniform(0.01, 0.2))
+            time.sleep(dice.uniform(0.01, 0.1))
             if done % 2:  # aim at a checkpoint write
                 end = time.monotonic() + 2
                 while time.monotonic() < end and not list(folder.glob("tmp-checkpoint-*")) and os.waitpid(child, os.WNOHANG) == (0, 0):

@@ -1,7 +1,8 @@
 """The command line: one file per verb, no logic.
 
 A verb is a module here with `HELP` (one line), `add_arguments(parser)` and `run(args) -> int | None`; `burnish VERB` finds it by
-listing this package. A verb that takes configuration flags sets `TAKES_FLAGS = True` and finds the rest of the line in `args.flags`.
+listing this package. A verb that takes configuration flags sets `TAKES_FLAGS = True` and finds the rest of the line in `args.flags`;
+the whole line is in `args.command_line`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib
 import logging
 import os
 import pkgutil
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -77,6 +79,7 @@ def dispatch(words: list[str]) -> int:
     own, flags = parser.split(words[1:]) if getattr(module, "TAKES_FLAGS", False) else (words[1:], [])
     args = parser.parse_args(own)
     args.flags, args.options = flags, parser.long_options
+    args.command_line = shlex.join(["burnish", *words])
     return module.run(args) or 0
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 
 HELP = "fine-tune or improve a model on your data with your reward"
 TAKES_FLAGS = True
@@ -58,8 +56,7 @@ def run(args: argparse.Namespace) -> None:
     from burnish.reports.report import write_report
     from burnish.reports.terminal import summary
 
-    command = shlex.join(["burnish", *sys.argv[1:]])
-    result = train(config, resume=args.resume, command=command, silent=args.json)
+    result = train(config, resume=args.resume, command=args.command_line, silent=args.json)
     report = write_report(result["run"].path)
     if args.json:
         print(

@@ -26,7 +26,8 @@ def export(run: str | Path, output: str | Path, checkpoint: str = "best", push: 
     model, tokenizer = load_model(str(source))
     path = export_merged(model, tokenizer, output)
     if is_run:
-        atomic.write_text(path / "README.md", model_card(run, name=path.name, facts={"checkpoint": source.name}))
+        step = int(source.name.rpartition("-")[2])
+        atomic.write_text(path / "README.md", model_card(run, name=path.name, facts={"checkpoint": source.name}, step=step))
     if push:
         upload(path, push, private)
     return path

@@ -63,6 +63,7 @@ def train(
 
     model, tokenizer: objects in place of config.model.path. data: rows (a list, a Dataset) in place of config.data.path.
     reward: a callable, or a list of them, in place of config.rl.rewards. resume: go on from the newest checkpoint in config.output.
+    The policy holds the weights of the last step (after sft: of the best evaluation, where there was one); all are in the checkpoints.
     Raises UserError for whatever is wrong with the input, before anything is trained.
     """
     if not config.output:

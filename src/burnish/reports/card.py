@@ -20,11 +20,18 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _MAX_PARENTS = 8
 
 
-def model_card(run: RunFiles | str | Path, name: str | None = None, adapter: bool = False, facts: Mapping[str, Any] | None = None) -> str:
+def model_card(
+    run: RunFiles | str | Path,
+    name: str | None = None,
+    adapter: bool = False,
+    facts: Mapping[str, Any] | None = None,
+    step: int | None = None,
+) -> str:
     """The card of a run's model.
 
     name: the model's name; unset: the run folder's. adapter: True where the exported files are a PEFT adapter, not a whole model.
     facts: more lines for the list at the top (label -> value), e.g. {"Parameters": 2_000_000}.
+    step: of the checkpoint that is exported: the model index holds what was measured there, if anything; None: the last evaluation.
 
     What the run does not know (a licence, a language) is not in the card. Raises UserError where the path holds no run.
     """
@@ -32,7 +39,7 @@ def model_card(run: RunFiles | str | Path, name: str | None = None, adapter: boo
     name = name or run.path.resolve().name
     base, parents = origin(run)
     parts = [
-        "---\n" + yaml.safe_dump(_header(run, name, base, adapter), sort_keys=False, allow_unicode=True) + "---\n",
+        "---\n" + yaml.safe_dump(_header(run, name, base, adapter, step), sort_keys=False, allow_unicode=True) + "---\n",
         f"# {_inline(name)}\n",
         _facts(run, base, parents, facts or {}),
         _results(run),
@@ -84,7 +91,7 @@ def hub_id(path: str | None, run_path: Path) -> str | None:
     return path if path and _HUB_ID.fullmatch(path) and local(path, run_path) is None else None
 
 
-def _header(run: RunFiles, name: str, base: str | None, adapter: bool) -> dict[str, Any]:
+def _header(run: RunFiles, name: str, base: str | None, adapter: bool, step: int | None) -> dict[str, Any]:
     objective = run.setting("rl.objective") if run.stage == "rl" else None
     preset = objective.get("preset") if isinstance(objective, dict) else objective
     header: dict[str, Any] = {
@@ -93,14 +100,16 @@ def _header(run: RunFiles, name: str, base: str | None, adapter: bool) -> dict[s
         "pipeline_tag": "text-generation",
         "tags": [tag for tag in ("burnish", run.stage, preset) if isinstance(tag, str) and tag],
         "datasets": [found] if (found := hub_id(str(run.setting("data.path", "")), run.path)) else None,
-        "model-index": _model_index(run, name),
+        "model-index": _model_index(run, name, step),
     }
     return {key: value for key, value in header.items() if value}
 
 
-def _model_index(run: RunFiles, name: str) -> list[dict[str, Any]] | None:
-    data = str(run.setting("data.eval_path") or run.setting("data.path") or "")
-    measured = {"success": run.last("eval/success"), "loss": run.last("eval/loss")}
+def _model_index(run: RunFiles, name: str, step: int | None) -> list[dict[str, Any]] | None:
+    data = str(run.setting("eval.path") or run.setting("data.path") or "")
+    measured = {
+        kind: run.last(f"eval/{kind}") if step is None else dict(zip(*run.series(f"eval/{kind}"))).get(step) for kind in ("success", "loss")
+    }
     metrics = [
         {"type": kind, "value": round(value, 6), "name": f"held-out {kind}"} for kind, value in measured.items() if value is not None
     ]
