@@ -73,15 +73,8 @@ def run(model, words, tmp_path):
     """run(rl fields, ...): one training into tmp_path / "run"."""
 
     def go(rl=None, data=DATA, reward=low, **fields):
-        fields = {
-            "model": model,
-            "tokenizer": words,
-            "data": data,
-            "reward": reward,
-            "output": str(tmp_path / "run"),
-            "threads": 1,
-        } | fields
-        return burnish.train(**fields, rl=RL | (rl or {}))["run"]
+        given = {"model": model, "tokenizer": words, "data": data, "reward": reward, "output": str(tmp_path / "run")}
+        return burnish.train(**given, **fields, threads=1, rl=RL | (rl or {}))["run"]
 
     return go
 
@@ -112,23 +105,41 @@ def test_an_async_function_is_a_thinker_and_its_broken_episodes_are_counted(run,
 
 
 @pytest.mark.parametrize(
-    "fields, says",
+    ("fields", "says"),
     [
         ({"thinker": "{mine}:broken"}, r"every rollout of step 1 ended in an error \(the first: KeyError: 'a typo'\)"),
         ({"thinker": "{mine}:function"}, r"cannot think: it must be a class with `think"),
         ({"curriculum": "{mine}:function"}, r"cannot draw: it must be a class with"),
         ({"curriculum": "{mine}:Numbers"}, "curriculum Numbers drew 1"),
         ({"objective": "ppo"}, "wants a critic"),
+        ({"minibatches": 3}, r"rl\.minibatches is 3 but a step has only 2 groups"),
     ],
 )
 def test_what_cannot_work_is_one_line_and_leaves_no_folder(fields, says, run, mine, tmp_path):
     with pytest.raises(UserError, match=says):
-        run({name: value.replace("{mine}", mine) for name, value in fields.items()})
+        run(json.loads(json.dumps(fields).replace("{mine}", mine)))
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_named(name, run, tmp_path):
+    with pytest.raises(UserError, match=f"model.device '{name}' cannot be used here: .*`burnish info` lists the devices"):
+        run(model_args={"device": name})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_goes_to_its_device_and_its_reference_with_it(run):
+    (row,) = run({"beta": 0.1}, model_args={"device": "cpu"}).metrics()
+    assert row["kl"] == 0
+
+
+def test_a_run_whose_filters_keep_nothing_says_so(run):
+    with pytest.warns(UserWarning, match=r"in 2 of 2 steps no rollout was kept .* did not move the weights"):
+        run({"steps": 2, "filters": ["zero_variance"]}, reward=lambda completions, **columns: [1.0] * len(completions))
+
+
 def test_baselines_without_anything_to_measure_them_on_are_refused(run):
-    with pytest.raises(UserError, match="eval.baselines is set but there is nothing to evaluate on"):
+    with pytest.raises(UserError, match=r"eval\.baselines is set but there is nothing to evaluate on"):
         run(eval={"baselines": {"base": "somewhere"}})
 
 
@@ -168,6 +179,14 @@ def test_check_of_fine_tuning_takes_the_tools_column_and_bad_rows(words, model):
     found = check(config, model=model, tokenizer=words, data=rows)
     assert len(found.rows) == 1
     assert '"name": "add"' in found.rows[0].pieces[0][0]
+
+
+def test_check_counts_broken_rollouts_and_leaves_them_out(words, model, mine):
+    config = build(TrainConfig, {"output": "run", "threads": 1, "rl": {"thinker": f"{mine}:alone", "max_new_tokens": 2, "rewards": ["x"]}})
+    found = check(config, model=model, tokenizer=words, data=DATA, reward=lambda completions, **columns: [0.25] * len(completions))
+    assert found.warnings[0] == "2 of 8 rollouts ended in an error, the first: KeyError: 'now and then'"
+    assert found.warnings[1].endswith("the reference answer '1' scores 0.25; check the reward, the answer or rl.success_above")
+    assert found.uniform == 1.0  # a broken rollout's reward of 0 is no difference
 
 
 def test_check_prints_a_prompt_without_line_breaks_of_its_own(words, model):
@@ -213,8 +232,8 @@ def test_the_card_of_an_exported_checkpoint_has_its_own_measurement(model, words
     paths = {name: str(tmp_path / name) for name in ("model", "run")}
     found = burnish.train(model=paths["model"], data=str(tmp_path / "data.jsonl"), reward=falling, output=paths["run"], **fields)
     rows = {row["step"]: row.get("eval/success") for row in found["run"].metrics()}
-    assert (found["best_step"], rows[1], rows[2]) == (1, 1.0, 0.0)
-    for which, success in (("best", 1.0), ("last", 0.0)):
+    assert (found["best_step"], rows[1], rows[2]) == (1, 1.0, 0.5)
+    for which, success in (("best", 1.0), ("last", 0.5)):
         path = export(paths["run"], tmp_path / which, which)
         assert f"value: {success}\n" in (path / "README.md").read_text()
 

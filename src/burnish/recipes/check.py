@@ -83,6 +83,9 @@ def _check_rl(config: TrainConfig, inputs: Inputs, reward: Any) -> CheckResult:
                 else item.token_ids for item in items]  # fmt: skip
     warnings = []
     groups = score_groups(source.think(items, 0, 0), source.reward, source.shapers, policy, measurer)
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    if broken := [rollout.outcome for rollout in rollouts if rollout.stop == StopReason.ERROR]:
+        warnings.append(f"{len(broken)} of {len(rollouts)} rollouts ended in an error, the first: {broken[0]}")
     shown = []
     for item, ids, group, where in zip(items, rendered, groups, inputs.rows.where):
         one = Shown(where, pieces(policy, ids, np.zeros(len(ids), bool)))
@@ -91,7 +94,8 @@ def _check_rl(config: TrainConfig, inputs: Inputs, reward: Any) -> CheckResult:
             score = gold_score(item, ids, gold, source.reward, policy, measurer)
             one.gold, one.gold_success = score.reward, score.success
             if not score.invalid and (score.success == 0 or (score.success is None and score.reward <= 0)):
-                warnings.append(f"{where}: the reference answer {gold[:40]!r} scores {score.reward:g}; check the reward or the answer")
+                remedy = "check the reward or the answer" if score.reward <= 0 else "check the reward, the answer or rl.success_above"
+                warnings.append(f"{where}: the reference answer {gold[:40]!r} scores {score.reward:g}; {remedy}")
         one.samples = [
             {"text": policy.decode(rollout.output_ids), "reward": score.reward, "success": score.success, "stop": str(rollout.stop)}
             for rollout, score in zip(group.rollouts, group.scores)
@@ -99,8 +103,8 @@ def _check_rl(config: TrainConfig, inputs: Inputs, reward: Any) -> CheckResult:
         shown.append(one)
     scores = [score for group in groups for score in group.scores if not score.invalid]
     known = [score.success for score in scores if score.success is not None]
-    uniform = [len({score.reward for score in group.scores}) == 1 for group in groups]
-    if all(rollout.stop == StopReason.LENGTH for group in groups for rollout in group.rollouts):
+    uniform = [len({score.reward for score in group.scores if not score.invalid}) <= 1 for group in groups]
+    if all(rollout.stop == StopReason.LENGTH for rollout in rollouts):
         warnings.append("every completion was cut at rl.max_new_tokens; raise it, or teach the model to stop first (stage sft)")
     return CheckResult("rl", shown, warnings, float(np.mean(known)) if known else None, float(np.mean(uniform)))
 

@@ -21,6 +21,7 @@ class ModelConfig(Config):
 
     path: str = Field("", description="local folder, hub id or adapter folder")
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = Field("float32", description="dtype of weights and activations")
+    device: str | None = Field(None, description="where it computes: cpu, cuda, cuda:1 ...; unset: the CPU, a model object where it is")
     adapter: str | None = Field(None, description="PEFT adapter folder to continue from")
     lora: LoraConfig | None = Field(None, description="train a LoRA adapter instead of all weights")
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass")

@@ -25,12 +25,26 @@ def load_policy(config: ModelConfig, model: Any = None, tokenizer: Any = None, t
         raise UserError("model.path is not set; give a local folder, a hub id or an adapter folder (--model.path ...)")
     dtype = None if config.dtype == "auto" or model is not None else config.dtype
     network, vocabulary = load_model(config.path if model is None else model, dtype, config.adapter, config.trust_remote_code, tokenizer)
+    if config.device is not None:
+        network.to(device_named(config.device))
     if config.lora is not None:
         if hasattr(network, "peft_config"):
             raise UserError("model.lora is set but the model carries an adapter already; drop model.lora to continue training it")
         network = add_lora(network, config.lora)
     set_threads(network, threads)
     return Policy(network, vocabulary)
+
+
+def device_named(name: str) -> torch.device:
+    """The device of that name. Raises UserError where there is none here."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise UserError(
+            f"model.device {name!r} cannot be used here: {str(error).splitlines()[0]}; `burnish info` lists the devices"
+        ) from None
+    return device
 
 
 def require_end(policy: Policy, stop: Sequence[str] = ()) -> None:

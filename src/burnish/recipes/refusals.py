@@ -6,6 +6,7 @@ from typing import Any
 
 from burnish.models.load import check_source
 from burnish.recipes.config import ModelConfig, TrainConfig
+from burnish.recipes.policy import device_named
 from burnish.recipes.rl import ROOM, build_objective, build_reward
 from burnish.rl.filters.combine import make_filter
 from burnish.rl.rewards.weighted import Weighted
@@ -42,6 +43,8 @@ def refuse_impossible(config: TrainConfig, has_data: bool, reward: Any, has_mode
 
 def refuse_model(model: ModelConfig, has_model: bool = False) -> None:
     """Raises UserError for a model that is not there, or that the loader would refuse before it reads a weight."""
+    if model.device is not None:
+        device_named(model.device)
     if has_model:
         return
     if not model.path:
@@ -63,6 +66,11 @@ def _refuse_rl(config: TrainConfig, given: Any) -> Weighted:
     objective = build_objective(rl)
     if any(need.kind == "value" for need in objective.needs()):
         raise UserError(f"rl.objective {objective.name!r} wants a critic, which no run has yet; choose one without (grpo, rloo ...)")
+    if rl.minibatches > rl.prompts_per_step:
+        raise UserError(
+            f"rl.minibatches is {rl.minibatches} but a step has only {rl.prompts_per_step} groups (rl.prompts_per_step), "
+            "which are never cut; lower the one or raise the other"
+        )
     parts.check(f"{ROOM}.curricula", rl.curriculum, ("items",))
     make_thinker(rl.thinker)
     for spec in rl.filters or ():

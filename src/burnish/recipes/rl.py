@@ -188,6 +188,7 @@ def measure_baselines(config: TrainConfig, source: Source, held_out: Sequence[It
         with atomic.explained(target):
             target.parent.mkdir(exist_ok=True)
         other = Policy(*load_model(path))
+        other.model.to(source.policy.device)
         found = evaluate(
             other,
             held_out,

@@ -96,6 +96,7 @@ def _run(config: TrainConfig, inputs: Inputs, ready: Ready, run: Run, reward: An
             trainer = build_trainer(config, inputs.policy, ready.train, ready.held_out or [], run, reward, trackers=tracks, progress=bar)
             result = trainer.run()
             rows = run.metrics()
+            warn_of_idle_steps(rows)
             return {**(rows[-1] if rows else {}), **dataclasses.asdict(result)}
         finally:
             for track in tracks:
@@ -143,6 +144,17 @@ def warn_of_coarse_weights(policy: Policy, rate: float) -> None:
         warnings.warn(
             f"{share:.0%} of the trained weights are rounded back to where they were by a step of the learning rate {rate:g}, so little "
             "will be learned; train an adapter (model.lora, kept in float32), set model.dtype to float32, or raise the learning rate",
+            stacklevel=1,
+        )
+
+
+def warn_of_idle_steps(rows: Sequence[dict[str, Any]]) -> None:
+    """A warning where most steps of an RL run had nothing to learn from."""
+    kept = [row["rollouts/kept"] for row in rows if "rollouts/kept" in row]
+    if (idle := kept.count(0.0)) > len(kept) / 2:
+        warnings.warn(
+            f"in {idle} of {len(kept)} steps no rollout was kept (see filter/* and rollouts/invalid in metrics.jsonl), so they did not "
+            "move the weights; try `burnish train ... --check`, easier problems or other rl.filters",
             stacklevel=1,
         )
 
