@@ -74,7 +74,7 @@ def run(model, words, tmp_path):
 
     def go(rl=None, data=DATA, reward=low, **fields):
         given = {"model": model, "tokenizer": words, "data": data, "reward": reward, "output": str(tmp_path / "run")}
-        return burnish.train(**given, **fields, threads=1, rl=RL | (rl or {}))["run"]
+        return burnish.train(**given | fields, threads=1, rl=RL | (rl or {}))["run"]
 
     return go
 
@@ -131,6 +131,14 @@ def test_a_device_that_is_not_there_is_named(name, run, tmp_path):
 def test_a_model_goes_to_its_device_and_its_reference_with_it(run):
     (row,) = run({"beta": 0.1}, model_args={"device": "cpu"}).metrics()
     assert row["kl"] == 0
+
+
+def test_a_model_object_keeps_its_dtype_unless_another_is_asked_for(run, model, tmp_path):
+    model.to(torch.float64)
+    run()
+    assert model.dtype == torch.float64
+    run(model_args={"dtype": "float32"}, output=str(tmp_path / "other"))
+    assert model.dtype == torch.float32
 
 
 def test_a_run_whose_filters_keep_nothing_says_so(run):

@@ -19,11 +19,13 @@ from burnish.runs.threads import choose_threads
 def load_policy(config: ModelConfig, model: Any = None, tokenizer: Any = None, threads: int | None = None) -> Policy:
     """The policy to train: from config.path, or from a model object; with a fresh LoRA adapter where one is asked for.
 
-    Sets torch's thread count. Raises UserError for everything the loader refuses and for a dtype this processor lacks.
+    A model object is cast and moved only where dtype and device are set. Sets torch's thread count.
+    Raises UserError for everything the loader refuses and for a device that is not there.
     """
     if model is None and not config.path:
         raise UserError("model.path is not set; give a local folder, a hub id or an adapter folder (--model.path ...)")
-    dtype = None if config.dtype == "auto" or model is not None else config.dtype
+    kept = config.dtype == "auto" or (model is not None and "dtype" not in config.model_fields_set)
+    dtype = None if kept else config.dtype
     network, vocabulary = load_model(config.path if model is None else model, dtype, config.adapter, config.trust_remote_code, tokenizer)
     if config.device is not None:
         network.to(device_named(config.device))
