@@ -94,7 +94,7 @@ def kept(folder: Path) -> dict[str, Any]:
     if run.config["stage"] == "sft":
         name, sign = run.config["sft"]["metric_for_best"], 1 if "accuracy" in run.config["sft"]["metric_for_best"] else -1
     else:
-        name, sign = run.config["eval"]["metric_for_best"].replace("auto", "eval/success"), 1
+        name, sign = run.config["eval"]["metric_for_best"], 1
     found = [(sign * row[name], -row["step"]) for row in run.metrics() if name in row and row["step"] > 0]
     return {"steps": sorted(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*")), "best": -max(found)[1]}
 

@@ -77,7 +77,7 @@ def dispatch(words: list[str]) -> int:
     module.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document for machines instead of text and progress bars")
     own, flags = parser.split(words[1:]) if getattr(module, "TAKES_FLAGS", False) else (words[1:], [])
-    args = parser.parse_args(own)
+    args = parser.parse_intermixed_args(own)
     args.flags, args.options = flags, parser.long_options
     args.command_line = shlex.join(["burnish", *words])
     return module.run(args) or 0

@@ -52,11 +52,7 @@ class EvalConfig(Config):
     limit: int | None = Field(None, ge=1, description="evaluate on the first so many held-out rows only")
     samples: int = Field(1, ge=1, description="completions for each prompt")
     temperature: float = Field(1.0, ge=0, description="0 is greedy")
-    metric_for_best: str | None = Field(
-        "auto",
-        description="the best checkpoint has the best value of it; auto: eval/success where rewards tell it (see rl.success_above), "
-        "else eval/reward",
-    )
+    metric_for_best: str | None = Field("eval/reward", description="the best checkpoint has the best value of it; or eval/success ...")
     greater_is_better: bool = Field(True, description="False where a lower metric is better")
     patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a new best")
     baselines: dict[str, str] = Field({}, description="name -> model folder, evaluated once and drawn as a line in the plot")

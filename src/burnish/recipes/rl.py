@@ -149,7 +149,7 @@ def build_loop(
         eval_fn=evaluator(config, policy, source, held_out) if evaluates else None,
         eval_steps=ev.steps if evaluates else None,
         eval_first=evaluates,
-        metric_for_best=(("eval/success", "eval/reward") if ev.metric_for_best == "auto" else ev.metric_for_best) if evaluates else None,
+        metric_for_best=ev.metric_for_best if evaluates else None,
         greater_is_better=ev.greater_is_better,
         patience=ev.patience if evaluates else None,
         trackers=trackers,

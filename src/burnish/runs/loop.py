@@ -39,7 +39,7 @@ class Loop:
     save_model: writes the model into a folder in Hugging Face form.
     eval_fn: `eval_fn(step) -> metrics` every eval_steps and at the last step (with eval_first also before the first, as step 0);
         it does not disturb the random generators.
-    metric_for_best: one of its metrics, or several of which the first that is measured counts.
+    metric_for_best: one of its metrics.
     patience: evaluations in a row without a new best after which the run stops.
     trackers: objects with log(step, row). progress: an object with update(step, row). stop_check: asked after each step; True ends the run.
     """
@@ -58,7 +58,7 @@ class Loop:
         eval_fn: Callable[[int], Mapping[str, Any]] | None = None,
         eval_steps: int | None = None,
         eval_first: bool = False,
-        metric_for_best: str | Sequence[str] | None = None,
+        metric_for_best: str | None = None,
         greater_is_better: bool = True,
         patience: int | None = None,
         trackers: Sequence[Any] = (),
@@ -202,10 +202,9 @@ class Loop:
 
     def _metric(self, found: Mapping[str, Any]) -> str | None:
         """The metric that picks the best. Raises UserError where an evaluation does not measure it."""
-        wanted = [self.metric_for_best] if isinstance(self.metric_for_best, str) else list(self.metric_for_best or ())
-        name = next((one for one in wanted if one in found), None)
-        if wanted and name is None:
-            raise UserError(f"metric_for_best {wanted[0]!r} is not measured; {did_you_mean(wanted[0], found)}")
+        name = self.metric_for_best
+        if name is not None and name not in found:
+            raise UserError(f"metric_for_best {name!r} is not measured; {did_you_mean(name, found)}")
         return name
 
     def _judge(self, step: int, found: Mapping[str, Any]) -> bool:
