@@ -180,7 +180,7 @@ def test_waiting_gradients_and_unfinished_settings(tmp_path: Path) -> None:
 
 def test_schedules() -> None:
     assert [schedules.make("linear", 4)(k) for k in range(5)] == [1.0, 0.75, 0.5, 0.25, 0.0]
-    assert [schedules.make("constant", 10, warmup=0.2)(k) for k in range(4)] == [0.5, 1.0, 1.0, 1.0]
+    assert [schedules.make("constant", 10, warmup=0.2)(k) for k in range(4)] == [1 / 3, 2 / 3, 1.0, 1.0]
     cosine = schedules.make("cosine", 10, minimum=0.1)
     assert (cosine(0), cosine(5), cosine(10), cosine(99)) == pytest.approx((1.0, 0.55, 0.1, 0.1))
     with pytest.raises(UserError, match="did you mean 'cosine'"):

@@ -16,7 +16,8 @@ from burnish.models import tokenizer as tokenizers
 from burnish.models.policy import Policy
 from burnish.runs.errors import UserError
 from burnish.runs.folder import Run
-from burnish.sft.config import SFTConfig, rate_schedule
+from burnish.runs.schedules import make as rate_schedule
+from burnish.sft.config import SFTConfig
 from burnish.sft.train import train_sft
 
 ROWS = [{"prompt": f"{a}+{b}=", "completion": f"{a + b}"} for a in range(10) for b in range(10)]

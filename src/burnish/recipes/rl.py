@@ -27,11 +27,10 @@ from burnish.rl.rewards.weighted import Weighted
 from burnish.rl.rollouts.agent import make_thinker
 from burnish.rl.source import Source
 from burnish.rl.trainer import Trainer, parts_of
-from burnish.runs import atomic, parts
+from burnish.runs import atomic, parts, schedules
 from burnish.runs.folder import Run
 from burnish.runs.groups import ParamGroup
 from burnish.runs.loop import Loop
-from burnish.sft.config import rate_schedule
 from burnish.tasks.evaluation import EvalResult, evaluate
 
 ROOM = "burnish.rl"
@@ -136,7 +135,7 @@ def build_loop(
     rl, ev = config.rl, config.eval
     trained = [parameter for parameter in policy.model.parameters() if parameter.requires_grad]
     optimizer = AdamW(trained, lr=rl.learning_rate, betas=rl.betas, eps=rl.epsilon, weight_decay=rl.weight_decay)
-    schedule = rate_schedule(rl.schedule, rl.steps * rl.minibatches * rl.epochs, rl.warmup)
+    schedule = schedules.make(rl.schedule, rl.steps * rl.minibatches * rl.epochs, rl.warmup)
     evaluates = bool(ev.steps and held_out)
     return Loop(
         run,

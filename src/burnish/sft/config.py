@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
 import pydantic
 from pydantic import Field
 
+from burnish.runs import schedules
 from burnish.runs.config import Config
 
 
@@ -66,20 +66,4 @@ class SFTConfig(Config):
 
     def rate(self, total_steps: int) -> Callable[[int], float]:
         """Learning-rate factor of the k-th move (from 0) of `total_steps`: warm-up to 1, then the schedule."""
-        return rate_schedule(self.schedule, total_steps, self.warmup, self.final_rate)
-
-
-def rate_schedule(name: str, total_steps: int, warmup: float = 0.0, floor: float = 0.0) -> Callable[[int], float]:
-    """k -> factor: rises linearly over the first `warmup` share of the steps (never from exactly 0), then is constant, or falls
-    linearly or as a half cosine to `floor`, which it would reach one step after the last."""
-    rising = round(warmup * total_steps)
-
-    def factor(k: int) -> float:
-        if k < rising:
-            return (k + 1) / (rising + 1)
-        if name == "constant":
-            return 1.0
-        done = min(1.0, (k - rising) / max(1, total_steps - rising))
-        return floor + (1 - floor) * ((1 - done) if name == "linear" else 0.5 * (1 + math.cos(math.pi * done)))
-
-    return factor
+        return schedules.make(self.schedule, total_steps, self.warmup, self.final_rate)

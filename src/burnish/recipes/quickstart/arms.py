@@ -17,7 +17,7 @@ from burnish.recipes.config import TrainConfig
 from burnish.recipes.quickstart.settings import QuickstartConfig
 from burnish.recipes.train import train
 from burnish.records import Item, Limits, Sampling
-from burnish.rl.rewards.task import TaskReward
+from burnish.rl.rewards.task import TaskVerifier
 from burnish.runs import checkpoints
 from burnish.tasks.evaluation import EvalResult, evaluate
 from burnish.tasks.scoring import to_items
@@ -55,7 +55,7 @@ def measure(name: str, config: QuickstartConfig, model: str) -> tuple[EvalResult
     """One sampled (temperature 1) and one greedy completion of every held-out problem; the same seeds for every arm."""
     policy = Policy(*load_model(model))
     engine = Engine(policy.model, policy.tokenizer, policy.eos_ids, slots=128)
-    reward = TaskReward("sort", length=config.length)
+    reward = TaskVerifier("sort", length=config.length)
     items = held_out_items(config, policy)
     results = [
         evaluate(policy, items, reward, sampling=sampling, seed=config.seed, engine=engine, name=name) for sampling in (SAMPLED, GREEDY)

@@ -8,7 +8,7 @@ from burnish.rl.rewards.verifier import Verifier
 from burnish.runs.parts import make
 
 
-class TaskReward(Verifier):
+class TaskVerifier(Verifier):
     """task: the task's name (see `burnish.tasks`), "file.py:name" or an object. settings: the task's own fields."""
 
     def __init__(self, task: Any, **settings: Any):
@@ -16,4 +16,4 @@ class TaskReward(Verifier):
         super().__init__(made() if isinstance(made, type) else made)
 
 
-part = TaskReward
+part = TaskVerifier
