@@ -14,7 +14,7 @@ run: install
 	@$(BIN)/burnish quickstart --seed $(SEED)
 
 test: install-test
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests tools benchmarks
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) torch && $(PIP) -e . && touch $@ && echo "Installation: $$(( $$(date +%s) - start )) s"
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) -e '.[dev,math,text,env]'
+	$(PIP) -e '.[dev,math,text,env,api,bench]'
 	@touch $@
 
 bench: install-test

@@ -50,8 +50,12 @@ def test_fields_and_dry_run_show_the_configuration_and_write_nothing(burnish, he
     assert {"field": "rl.steps", "type": "int", "default": "100", "meaning": "batches to learn from"} in fields
     before = sorted(here.iterdir())
     code, text, err = burnish(f"{RL} --dry-run")
-    assert (code, err) == (0, "")
-    assert burnish(f"{RL} --dry-run --json")[1].startswith("{")
+    assert code == 0
+    assert "update" in err, "the estimate, apart from the configuration"
+    found = json.loads(burnish(f"{RL} --dry-run --json")[1])
+    assert found["config"]["rl"]["steps"] == 1
+    assert found["estimate"]["flops"] > 0
+    assert found["estimate"]["fits"] is True
     assert sorted(here.iterdir()) == before
     (here / "again.yaml").write_text(text)
     assert burnish("train again.yaml --dry-run")[1] == text, "a resolved configuration reads back as itself"
@@ -206,3 +210,17 @@ def test_info_says_what_a_bug_report_needs(burnish):
     assert [word for word in ("versions", "threads", "devices", "platform") if word not in out] == []
     found = json.loads(burnish("info --json")[1])
     assert found["versions"]["torch"] == torch.__version__
+
+
+def test_cost_of_a_model_here_and_on_a_named_machine(burnish, here):
+    code, out, _ = burnish("cost {model} h100 --rows 2 --prompt 8 --new 4 --json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["machine"]["name"] == "H100 80 GB SXM"
+    assert found["parts"]["training"]["flops"] > found["parts"]["prefill"]["flops"] > 0
+    assert "decode" in burnish("cost {model}")[1]
+    code, _, err = burnish("cost {model} h10")
+    assert code == 2
+    assert "'h100'" in err
+    assert burnish("cost {model} --rows 0")[0] == 2
+    assert "no model config" in burnish("cost nowhere")[2]

@@ -111,7 +111,7 @@ def test_an_async_function_is_a_thinker_and_its_broken_episodes_are_counted(run,
         ({"thinker": "{mine}:function"}, r"cannot think: it must be a class with `think"),
         ({"curriculum": "{mine}:function"}, r"cannot draw: it must be a class with"),
         ({"curriculum": "{mine}:Numbers"}, "curriculum Numbers drew 1"),
-        ({"objective": "ppo"}, "wants a critic"),
+        ({"critic_learning_rate": 1e-5}, "has no critic"),
         ({"minibatches": 3}, r"rl\.minibatches is 3 but a step has only 2 groups"),
     ],
 )

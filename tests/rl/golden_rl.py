@@ -33,9 +33,9 @@ class Flat:
         self.table = TokenTable.from_lengths(self.mask.sum(1), torch.from_numpy(batch["prompt"] if prompt is None else prompt), kept=kept)
 
     def tokens(self, padded: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """[N, T] -> [K], or [N] -> [K]."""
+        """[N, T] -> [K], or [N] -> [K]. Masked slots hold NaN, whatever was there."""
         value = torch.as_tensor(np.array(padded), dtype=torch.float64)
-        return self.table.spread(value) if value.dim() == 1 else value[self.mask]
+        return self.table.spread(value) if value.dim() == 1 else value.masked_fill(~self.mask, torch.nan)[self.mask]
 
     def padded(self, flat: torch.Tensor) -> torch.Tensor:
         """[K] -> [N, T] with zeros."""
@@ -51,8 +51,11 @@ class Flat:
         return first
 
 
-def run(objective, flat: Flat, logp, start, advantage, sampler=None, reference=None, current=None, cut=None):
-    """(loss, padded gradient with respect to logp, metrics) of one optimiser step. cut: lists of rollouts (default: one slice of all)."""
+def run(objective, flat: Flat, logp, start, advantage, sampler=None, reference=None, current=None, cut=None, critic=None):
+    """(loss, padded gradient with respect to logp, metrics) of one optimiser step. cut: lists of rollouts (default: one slice of all).
+
+    critic: (values at the start, target), flat; the values are taken as unmoved.
+    """
     values = flat.tokens(logp).requires_grad_()
     tokens = {"advantage": flat.tokens(advantage), "policy.logp": flat.tokens(start)}
     tokens["sample_logp"] = tokens["policy.logp"] if sampler is None else flat.tokens(sampler)
@@ -60,12 +63,15 @@ def run(objective, flat: Flat, logp, start, advantage, sampler=None, reference=N
         tokens["reference.logp"] = flat.tokens(reference)
     if current is not None:
         tokens["current.logp"] = flat.tokens(current)
+    if critic is not None:
+        tokens |= {"critic.value": critic[0], "value_target": critic[1]}
     plan = objective.plan(flat.table, tokens)
     total, seen = 0.0, []
     for rollouts in cut or [range(flat.table.n_sequences)]:
         part, index = flat.table.pick(list(rollouts))
         local = {key: value[index] for key, value in tokens.items()}
-        loss, found = objective.loss(part, {"policy.logp": values[index]}, local, plan, index)
+        scored = {"policy.logp": values[index]} | ({} if critic is None else {"critic.value": critic[0][index]})
+        loss, found = objective.loss(part, scored, local, plan, index)
         loss.backward()
         total += float(loss.detach())
         seen.append(found)

@@ -123,7 +123,7 @@ def test_critic(name, gap):
     last = load("batch")["mask"].sum(1).astype(int) - 1  # the reward sits there, whichever mask counts
     rewards = np.zeros((12, 9))
     rewards[np.arange(12), last] = load("batch")["reward_graded"]
-    batch = flat.batch(np.zeros(12), token_rewards=flat.tokens(rewards) + 0.1 * values, measured={"policy.value": values})
+    batch = flat.batch(np.zeros(12), token_rewards=flat.tokens(rewards) + 0.1 * values, measured={"critic.value": values})
     step = {"name": "critic", "gamma": gamma, "lam": lam}
     plain, white = make_chain(step)(batch), make_chain([step, "batch_whiten"])(batch)
     mask = flat.mask.double()
@@ -159,13 +159,14 @@ def test_presets_from_rewards_to_gradient(name):
     measured = {
         "policy.logp": flat.tokens(batch["logp_old"]),
         "reference.logp": flat.tokens(batch["logp_ref"]),
-        "policy.value": flat.tokens(load("advantages")["values"]),
+        "critic.value": flat.tokens(load("advantages")["values"]),
     }
     advantages = objective.advantages(flat.batch(reward, measured=measured))
     padded = flat.padded(advantages.tokens)
-    loss, grad, _ = run(
-        objective, flat, batch[more.get("logp", "logp_new")], batch["logp_old"], padded, batch["logp_sampler"], batch["logp_ref"]
-    )
+    critic = None if advantages.value_target is None else (measured["critic.value"], advantages.value_target)
+    logp = batch[more.get("logp", "logp_new")]
+    loss, grad, metrics = run(objective, flat, logp, batch["logp_old"], padded, batch["logp_sampler"], batch["logp_ref"], critic=critic)
+    loss -= metrics.get("critic/loss", 0.0)  # the golden loss is the policy's
     tolerance = more.get("tol", 1e-8)
     assert loss == pytest.approx(float(golden[f"{name}.loss"]), abs=tolerance)
     np.testing.assert_allclose(grad.numpy(), golden[f"{name}.grad"], rtol=0, atol=tolerance)

@@ -170,10 +170,10 @@ def test_limits_truncation_greedy_and_chat(policy, items):
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (lambda group, measured: [], "0 values for the 1 completions"),
+        (lambda group, measured: [], "0 values for the 1 rollouts"),
         (lambda group, measured: None, "NoneType"),
-        (lambda group, measured: [1.0], "a Score for each"),
-        (lambda group, measured: [Score(math.nan)], "not a finite number"),
+        (lambda group, measured: [1.0], "one Score for each"),
+        (lambda group, measured: [Score(math.nan)], "must be finite numbers"),
     ],
 )
 def test_a_bad_reward_is_named(policy, items, bad, words):

@@ -47,3 +47,6 @@ class Scripted:
         if isinstance(answer, Reply):
             return answer
         return Reply(assistant(answer) if isinstance(answer, str) else check([answer], "scripted reply")[0])
+
+
+part = Scripted

@@ -16,6 +16,7 @@ import os
 import pkgutil
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from types import ModuleType
@@ -162,7 +163,12 @@ def describe_os_error(error: OSError) -> str:
 
 
 def fail(message: str, code: int, debug: bool, error: BaseException) -> int:
-    """Prints one line (or, with --debug, the traceback) and returns the exit code."""
+    """Prints one line (or, with --debug, the traceback) and returns the exit code. Of several processes that end alike, one speaks."""
+    from burnish.runs import ranks
+
+    if ranks.launched()[0] and not debug and not isinstance(error, ranks.RankLost):
+        time.sleep(1)  # a launcher ends all as soon as one has ended: the one that speaks goes first
+        return code
     if debug:
         import traceback
 

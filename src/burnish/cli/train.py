@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 HELP = "fine-tune or improve a model on your data with your reward"
 TAKES_FLAGS = True
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", help="YAML file; every field of it is also a flag (--rl.steps 200)")
     parser.add_argument("--check", action="store_true", help="show prompts, loss masks, rewards and samples of eight rows, then stop")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run folder")
-    parser.add_argument("--dry-run", action="store_true", help="check the configuration, print it with every default and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print the whole configuration, estimate FLOPs, memory and time, and stop")
     parser.add_argument("--fields", action="store_true", help="list every field with its type, default and meaning, and stop")
 
 
@@ -29,9 +30,12 @@ def run(args: argparse.Namespace) -> None:
     """Loads the configuration and trains."""
     from burnish.recipes.config import TrainConfig
     from burnish.reports.fields import fields_text
+    from burnish.runs import ranks
     from burnish.runs.config import describe_fields, load_config, plain, to_yaml
     from burnish.runs.errors import UserError
 
+    if ranks.launched()[0] and (args.fields or args.dry_run or args.check):
+        return  # of several processes the main one prints
     if args.fields:
         rows = describe_fields(TrainConfig)
         names = ("field", "type", "default", "meaning")
@@ -41,10 +45,18 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("burnish train: give a YAML file or flags; `burnish train --fields` lists them all")
     config = load_config(TrainConfig, args.config, args.flags, args.options)
     if args.dry_run:
+        from burnish.recipes.estimate import estimate
         from burnish.recipes.refusals import refuse_impossible
+        from burnish.reports import tables
 
         refuse_impossible(config, False, None)
-        print(json.dumps(plain(config), indent=1) if args.json else to_yaml(config), end="\n" if args.json else "")
+        expected = estimate(config)
+        if args.json:
+            print(json.dumps({"config": plain(config), "estimate": expected.to_dict()}, indent=1))
+            return
+        print(to_yaml(config), end="")  # alone on stdout: `--dry-run > resolved.yaml` reads back
+        tables.show(expected.rows(), f"Estimate for {expected.machine.name}", file=sys.stderr)
+        print("\n".join(expected.notes), file=sys.stderr)
         return
     if args.check:
         from burnish.recipes.check import check, show
@@ -57,6 +69,8 @@ def run(args: argparse.Namespace) -> None:
     from burnish.reports.terminal import summary
 
     result = train(config, resume=args.resume, command=args.command_line, silent=args.json)
+    if not ranks.current().is_main:
+        return
     report = write_report(result["run"].path)
     if args.json:
         print(

@@ -13,7 +13,10 @@ from torch import nn
 
 
 def matmul_parameters(model: nn.Module) -> int:
-    """Weights that multiply every token: all matrices except embedding tables, the head counted once even where it is tied."""
+    """Weights that multiply every token: all matrices except embedding tables, the head counted once even where it is tied.
+
+    Of a mixture of experts' stacked matrices the share counts that a token is sent to.
+    """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     seen: dict[int, int] = {}
     for module in model.modules():
@@ -24,7 +27,18 @@ def matmul_parameters(model: nn.Module) -> int:
     find_head: Any = getattr(model, "get_output_embeddings", None)
     head = find_head() if find_head is not None else None
     tied = head.weight.numel() if head is not None and id(head.weight) in tables else 0
-    return sum(seen.values()) + tied
+    return sum(seen.values()) + tied + _expert_parameters(model)
+
+
+def _expert_parameters(model: Any) -> int:
+    """Of the matrices stacked by expert (three dimensions), what one token uses."""
+    config = model.config.get_text_config() if hasattr(model, "config") else None
+    used, experts = (getattr(config, name, None) for name in ("num_experts_per_tok", "num_experts"))
+    experts = experts or getattr(config, "num_local_experts", None)
+    if not used or not experts:
+        return 0
+    stacked = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() == 3 and parameter.shape[0] == experts)
+    return stacked * used // experts
 
 
 def forward_flops(model: Any, tokens: int, mean_keys: float = 0.0) -> float:

@@ -174,7 +174,9 @@ def _finish(
 def score_forced(logits: torch.Tensor, tokens: list[tuple[Handle, int]]) -> None:
     """Write the log-probs of forced tokens: logits [n, V] predict the token at `index` of each handle."""
     ids = torch.tensor([handle.ids[index] for handle, index in tokens], device=logits.device)
-    temperature = torch.tensor([handle.sampling.temperature for handle, _ in tokens], device=logits.device, dtype=torch.float64)
+    heat = [handle.sampling.temperature for handle, _ in tokens]
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    temperature = torch.tensor(heat, device=logits.device, dtype=dtype)
     for (handle, index), value in zip(tokens, scores(logits, ids, temperature).tolist()):
         handle.logprobs[index - handle.scored_from] = value
         handle.sample_logprobs[index - handle.scored_from] = value

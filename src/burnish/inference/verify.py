@@ -52,7 +52,7 @@ def _probe_ids(facts: Facts) -> torch.Tensor:
 
 
 def _gap(reference: torch.Tensor, ours: torch.Tensor) -> float:
-    reference, ours = reference.double(), ours.double()
+    reference, ours = reference.cpu().double(), ours.cpu().double()
     spread = reference.std().clamp_min(1e-30)
     return float((torch.log_softmax(reference, -1) - torch.log_softmax(ours, -1)).abs().max() / spread)
 

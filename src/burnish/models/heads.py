@@ -178,7 +178,7 @@ def _verify(model: nn.Module, head: Head) -> None:
         state = output[0]
         probe = torch.randn(state.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         probe = probe.to(device=state.device, dtype=state.dtype)
-        probe = probe * (PROBE_LOGITS / head.linear(probe).double().std().clamp(min=1e-6)).to(probe.dtype)
+        probe = probe * (PROBE_LOGITS / head.linear(probe).cpu().double().std().clamp(min=1e-6)).to(probe.dtype).to(probe.device)
         seen.append(probe)
         if isinstance(output, tuple):
             return (probe, *output[1:])
@@ -206,8 +206,9 @@ def _verify(model: nn.Module, head: Head) -> None:
 
 
 def _close(mine: Tensor, full: Tensor, tolerance: float) -> bool:
-    gap = (mine.double() - full.double()).abs().max()
-    return bool(gap <= tolerance * full.double().abs().max().clamp(min=1.0))
+    mine, full = mine.cpu().double(), full.cpu().double()  # mps knows no float64
+    gap = (mine - full).abs().max()
+    return bool(gap <= tolerance * full.abs().max().clamp(min=1.0))
 
 
 def _name(model: nn.Module) -> str:

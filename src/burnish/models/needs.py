@@ -16,9 +16,12 @@ class Term:
     """A differentiable per-token value computed where the logits are: `fn(logits[C, V], ids[C], extras) -> Tensor[C]`.
 
     The logits are the model's own divided by the temperature. extras: whatever was given for this term, cut to the chunk.
+    given: needs of other models (log-probs, or reduces that give a tensor a rollout) that the trainer measures for it without gradient:
+    extras is then {key: [C, ...] of each, "heads": {key: that model's head}, "temperature": [C]}.
     """
 
     fn: Callable[..., Any]
+    given: tuple[Need, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

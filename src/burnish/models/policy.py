@@ -194,7 +194,7 @@ class Policy:
             terms=fns["term"],
             extras={key: value for key, value in extras.items() if key in fns["term"]},
             reduces=fns["reduce"],
-            temperature=1.0 if bool((heat == 1).all()) else heat.to(hidden.device),
+            temperature=1.0 if bool((heat == 1).all()) else heat.to(torch.promote_types(self.dtype, torch.float32)).to(hidden.device),
             chunk=chunk,
             grad=grad,
             segments=lengths,

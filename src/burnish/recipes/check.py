@@ -15,6 +15,7 @@ from burnish.recipes.config import TrainConfig
 from burnish.recipes.policy import require_end
 from burnish.recipes.refusals import refuse_impossible
 from burnish.recipes.rl import build_objective, build_source
+from burnish.recipes.start_facts import reference
 from burnish.recipes.train import Inputs, examples_of, items_of, load_inputs
 from burnish.records import Item, Rollout, Score, StopReason, Turn
 from burnish.rl.measure import Measurer
@@ -22,8 +23,6 @@ from burnish.rl.scoring import score_groups
 from burnish.runs.seeds import seed_everything
 
 ROWS, SAMPLES = 8, 2
-GOLD = ("completion", "answer", "solution", "ground_truth", "target")
-"""Columns that may hold a reference answer, in order of preference."""
 
 
 @dataclasses.dataclass
@@ -107,17 +106,6 @@ def _check_rl(config: TrainConfig, inputs: Inputs, reward: Any) -> CheckResult:
     if all(rollout.stop == StopReason.LENGTH for rollout in rollouts):
         warnings.append("every completion was cut at rl.max_new_tokens; raise it, or teach the model to stop first (stage sft)")
     return CheckResult("rl", shown, warnings, float(np.mean(known)) if known else None, float(np.mean(uniform)))
-
-
-def reference(item: Item) -> str | None:
-    """The item's reference answer as text, from the first column that holds one."""
-    for name in GOLD:
-        value = item.columns.get(name)
-        if isinstance(value, list) and value and isinstance(value[-1], dict):
-            value = value[-1].get("content")
-        if isinstance(value, str | int | float):
-            return str(value)
-    return None
 
 
 def gold_score(item: Item, ids: Sequence[int], gold: str, reward: Any, policy: Policy, measurer: Measurer) -> Score:

@@ -63,6 +63,7 @@ class RLConfig(Config):
 
     steps: int = Field(100, ge=1, description="batches to learn from")
     learning_rate: float = Field(1e-6, gt=0, description="peak learning rate (LoRA and tiny models want about 10 to 1000 times more)")
+    critic_learning_rate: float | None = Field(None, gt=0, description="the critic's, for objectives with one; unset: learning_rate")
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="what follows the warm-up")
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the updates in which the learning rate rises from 0")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's")

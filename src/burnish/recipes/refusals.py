@@ -64,8 +64,8 @@ def _refuse_rl(config: TrainConfig, given: Any) -> Weighted:
     """Makes every part that needs no items and no policy, so that a wrong name, argument or combination shows now."""
     rl = config.rl
     objective = build_objective(rl)
-    if any(need.kind == "value" for need in objective.needs()):
-        raise UserError(f"rl.objective {objective.name!r} wants a critic, which no run has yet; choose one without (grpo, rloo ...)")
+    if rl.critic_learning_rate is not None and not any(need.model == "critic" for need in objective.grad_needs()):
+        raise UserError(f"rl.critic_learning_rate is set but rl.objective {objective.name!r} has no critic; leave it out, or choose ppo")
     if rl.minibatches > rl.prompts_per_step:
         raise UserError(
             f"rl.minibatches is {rl.minibatches} but a step has only {rl.prompts_per_step} groups (rl.prompts_per_step), "

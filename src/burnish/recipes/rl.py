@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch.optim import AdamW
 
 from burnish.inference.engine import Engine
@@ -14,12 +15,13 @@ from burnish.models.load import load_model
 from burnish.models.policy import Policy
 from burnish.models.save import write_files
 from burnish.recipes.config import RLConfig, TrainConfig
-from burnish.recipes.policy import frozen_copy
+from burnish.recipes.policy import COPIES
 from burnish.records import Item
+from burnish.rl.compute import ComputeMeter
 from burnish.rl.curricula.base import make_curriculum
 from burnish.rl.filters.combine import make_filter
 from burnish.rl.learner import Learner
-from burnish.rl.measure import Measurer
+from burnish.rl.measure import Measurer, models_of
 from burnish.rl.objectives import presets
 from burnish.rl.objectives.objective import Objective
 from burnish.rl.queue import LagQueue
@@ -31,6 +33,7 @@ from burnish.runs import atomic, parts, schedules
 from burnish.runs.folder import Run
 from burnish.runs.groups import ParamGroup
 from burnish.runs.loop import Loop
+from burnish.tasks.eval_steps import save_successes
 from burnish.tasks.evaluation import EvalResult, evaluate
 
 ROOM = "burnish.rl"
@@ -99,25 +102,28 @@ def build_trainer(
     """A Trainer ready to `run()`. Raises UserError for impossible combinations."""
     rl = config.rl
     models = {"policy": policy}
-    measurer = Measurer(models, micro_tokens=rl.micro_tokens, share_prefix=rl.share_prefix)
+    meter = ComputeMeter(policy.model, rl.share_prefix, rl.epochs)
+    measurer = Measurer(models, micro_tokens=rl.micro_tokens, share_prefix=rl.share_prefix, observe=meter.measured)
     objective = build_objective(rl)
     source = build_source(config, policy, items, measurer, objective, reward)
     scorers = (source.reward, *source.shapers)
     objective = objective.for_run(rl.group_size, rl.max_new_tokens, source.sampling, parts=scorers)
-    needs = [*objective.needs(), *(need for part in scorers for need in getattr(part, "needs", ()))]
-    if any(need.model == "reference" for need in needs):
-        models["reference"] = frozen_copy(policy)
+    needs = [*objective.needs(), *objective.grad_needs(), *(need for part in scorers for need in getattr(part, "needs", ()))]
+    models |= {name: make(policy) for name, make in COPIES.items() if name in models_of(needs)}
     measurer.check(needs)
-    if config.model.gradient_checkpointing:
-        switch_checkpointing(policy.model, True)
     learner = Learner(
         policy, objective, measurer, rl.minibatches, rl.epochs, rl.micro_tokens, rl.share_prefix, seed=config.seed
     )  # fmt: skip
+    if config.model.gradient_checkpointing:
+        for trained in learner.trained.values():
+            switch_checkpointing(trained.model, True)
     queue = LagQueue(source, rl.lag)
     loop = build_loop(config, policy, source, queue, learner, held_out, run, trackers, progress)
-    measure_baselines(config, source, held_out, run)
+    loop.parts["compute"] = meter
+    if run.writes:
+        measure_baselines(config, source, held_out, run)
     source.timer = learner.timer = loop.timer
-    return Trainer(queue, learner, loop, run, loop.timer, rl.keep_rollouts)
+    return Trainer(queue, learner, loop, run, loop.timer, rl.keep_rollouts, observers=(meter,))
 
 
 def build_loop(
@@ -131,21 +137,18 @@ def build_loop(
     trackers: Sequence[Any],
     progress: Any,
 ) -> Loop:
-    """The resumable loop with the policy's one group of parameters."""
+    """The resumable loop with one group of parameters for each model that is trained (the policy, a critic)."""
     rl, ev = config.rl, config.eval
-    trained = [parameter for parameter in policy.model.parameters() if parameter.requires_grad]
-    optimizer = AdamW(trained, lr=rl.learning_rate, betas=rl.betas, eps=rl.epsilon, weight_decay=rl.weight_decay)
-    schedule = schedules.make(rl.schedule, rl.steps * rl.minibatches * rl.epochs, rl.warmup)
     evaluates = bool(ev.steps and held_out)
     return Loop(
         run,
-        {"policy": ParamGroup(policy.model, optimizer, schedule, max_grad_norm=rl.max_grad_norm)},
+        {name: param_group(rl, model) for name, model in learner.trained.items()},
         parts_of(queue, learner),
         total_steps=rl.steps,
         save_steps=rl.save_steps,
         save_total_limit=rl.save_total_limit,
         save_model=lambda path: write_files(policy, None, path),
-        eval_fn=evaluator(config, policy, source, held_out) if evaluates else None,
+        eval_fn=evaluator(config, policy, source, held_out, run) if evaluates else None,
         eval_steps=ev.steps if evaluates else None,
         eval_first=evaluates,
         metric_for_best=ev.metric_for_best if evaluates else None,
@@ -156,8 +159,20 @@ def build_loop(
     )
 
 
-def evaluator(config: TrainConfig, policy: Policy, source: Source, held_out: Sequence[Item]) -> Callable[[int], dict[str, float]]:
-    """Held-out evaluation on the training engine: the same items and seeds at every step."""
+def param_group(rl: RLConfig, model: Policy) -> ParamGroup:
+    """A model's trained parameters with an optimiser of their own; a critic may have its own learning rate."""
+    module = model.model if model.value_head is None else torch.nn.ModuleDict({"model": model.model, "value_head": model.value_head})
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    rate = rl.critic_learning_rate if model.name == "critic" and rl.critic_learning_rate is not None else rl.learning_rate
+    optimizer = AdamW(trained, lr=rate, betas=rl.betas, eps=rl.epsilon, weight_decay=rl.weight_decay)
+    schedule = schedules.make(rl.schedule, rl.steps * rl.minibatches * rl.epochs, rl.warmup)
+    return ParamGroup(module, optimizer, schedule, max_grad_norm=rl.max_grad_norm)
+
+
+def evaluator(
+    config: TrainConfig, policy: Policy, source: Source, held_out: Sequence[Item], run: Run | None = None
+) -> Callable[[int], dict[str, float]]:
+    """Held-out evaluation on the training engine: the same items and seeds at every step; each item's successes are kept in `run`."""
     sampling = dataclasses.replace(source.sampling, temperature=config.eval.temperature)
 
     def measure(step: int) -> dict[str, float]:
@@ -172,6 +187,8 @@ def evaluator(config: TrainConfig, policy: Policy, source: Source, held_out: Seq
             engine=source.engine,
             template_args=config.model.template_args,
         )
+        if run is not None:
+            save_successes(run, step, found)
         return eval_metrics(found)
 
     return measure

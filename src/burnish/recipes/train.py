@@ -21,8 +21,10 @@ from burnish.recipes.config import TrainConfig
 from burnish.recipes.policy import load_policy, require_end
 from burnish.recipes.refusals import refuse_impossible
 from burnish.recipes.rl import build_trainer
+from burnish.recipes.start_facts import write_start
 from burnish.records import Limits
 from burnish.runs import progress as progress_bars
+from burnish.runs import ranks
 from burnish.runs import trackers as tracker_parts
 from burnish.runs.errors import UserError
 from burnish.runs.folder import Run
@@ -64,13 +66,31 @@ def train(
     model, tokenizer: objects in place of config.model.path. data: rows (a list, a Dataset) in place of config.data.path.
     reward: a callable, or a list of them, in place of config.rl.rewards. resume: go on from the newest checkpoint in config.output.
     The policy holds the weights of the last step (after sft: of the best evaluation, where there was one); all are in the checkpoints.
+    Started several times by `accelerate launch`, the processes share the work of each step (see docs/scale.md).
     Raises UserError for whatever is wrong with the input, before anything is trained.
     """
+    with ranks.together() as here:
+        return _train(config, model, tokenizer, data, reward, resume, command, silent or not here.is_main)
+
+
+def _train(
+    config: TrainConfig,
+    model: Any,
+    tokenizer: Any,
+    data: Any,
+    reward: Any,
+    resume: bool,
+    command: Sequence[str] | str | None,
+    silent: bool,
+) -> dict[str, Any]:
+    here = ranks.current()
     if not config.output:
         raise UserError("output is not set; name a run folder (--output runs/mine)")
     made = refuse_impossible(config, data is not None, reward, model is not None)
-    Run.check(config.output, config, resume)
+    if here.is_main:
+        Run.check(config.output, config, resume)
     inputs = load_inputs(config, model, tokenizer, data)
+    here.align(inputs.policy.model)
     warn_of_coarse_weights(inputs.policy, config.sft.learning_rate if config.stage == "sft" else config.rl.learning_rate)
     ready = _ready_sft(config, inputs) if config.stage == "sft" else _ready_rl(config, inputs)
     run = Run.create(config.output, config, command=command if command is not None else sys.argv, resume=resume)
@@ -85,8 +105,11 @@ def train(
 def _run(config: TrainConfig, inputs: Inputs, ready: Ready, run: Run, reward: Any, silent: bool) -> dict[str, Any]:
     seed_everything(config.seed)
     reports = {"rows": inputs.rows.report, "train": ready.train.report, "eval": ready.held_out.report if ready.held_out else None}
-    write_data_report(run, reports)
-    tracks = tracker_parts.make(config.trackers, run, config)
+    main = ranks.current().is_main
+    if main:
+        write_data_report(run, reports)
+        write_start(run, config, inputs.policy, inputs.rows, inputs.held_out, ready.train)
+    tracks = tracker_parts.make(config.trackers if main else (), run, config)
     total = config.rl.steps if config.stage == "rl" else config.sft.steps or 0
     with progress_bars.bar(total, config.stage, silent=silent) as bar:
         try:

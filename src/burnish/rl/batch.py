@@ -7,6 +7,9 @@ from typing import Any
 
 from burnish.records import Group, Item, Limits, Rollout, Score
 
+REPLAYED = "replayed"
+"""Key of `Score.extras` of a rollout that was drawn for an earlier batch and joined this one; its age in weight versions."""
+
 
 @dataclasses.dataclass
 class Batch:
@@ -37,6 +40,12 @@ class Batch:
     def from_dict(cls, data: dict[str, Any]) -> Batch:
         """The inverse of `to_dict`."""
         return cls(**{**data, "groups": [group_from_dict(group) for group in data["groups"]]})
+
+
+def drawn(group: Group) -> Group:
+    """The group without replayed rollouts: what was drawn for this batch."""
+    own = [place for place, score in enumerate(group.scores) if REPLAYED not in score.extras]
+    return Group(group.item, [group.rollouts[place] for place in own], [group.scores[place] for place in own])
 
 
 def group_to_dict(group: Group) -> dict[str, Any]:

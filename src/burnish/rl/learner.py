@@ -17,9 +17,12 @@ from burnish.records import Rollout
 from burnish.rl.batch import Batch
 from burnish.rl.credit.batch import CreditBatch
 from burnish.rl.measure import Measurer
-from burnish.rl.micro import micro_batches, mini_batches
+from burnish.rl.micro import micro_batches, mini_batches, shares
+from burnish.rl.movement import Before, moved, picked
 from burnish.rl.objectives.objective import Objective
 from burnish.rl.objectives.tokens import TokenTable
+from burnish.rl.shared import measured_by_all
+from burnish.runs import ranks
 from burnish.runs.loop import Mover
 from burnish.runs.resources import Timer
 
@@ -36,6 +39,8 @@ class Learner:
     minibatches, epochs: optimiser steps per batch = minibatches x epochs. micro_tokens: tokens of one forward and backward pass;
     the cut never changes the gradient, since weights are fixed for the whole optimiser step first.
     The model runs in eval mode (no dropout), so that sampler and learner see the same distribution.
+    Several ranks get the same batch; each takes a share of every optimiser step's rollouts, and gradients and metrics are joined before
+    the mover moves: gradient and metrics are those of one process, to rounding.
     """
 
     policy: Policy
@@ -48,6 +53,12 @@ class Learner:
     seed: int = 0
     timer: Timer = dataclasses.field(default_factory=Timer)
     gap: float | None = None
+    before: Before = dataclasses.field(default_factory=list)
+
+    @property
+    def trained(self) -> dict[str, Policy]:
+        """The models that the loss moves: the policy, and those that the objective's needs with gradient name (a critic)."""
+        return {"policy": self.policy} | {need.model: self.measurer.models[need.model] for need in self.objective.grad_needs()}
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -57,7 +68,8 @@ class Learner:
     def update(self, batch: Batch, step: int, mover: Mover) -> dict[str, float]:
         """All optimiser steps of one batch. Returns metrics, averaged over the optimiser steps by their tokens."""
         rollouts = [rollout for group in batch.groups for rollout in group.rollouts]
-        credit_batch = CreditBatch.from_groups(batch.groups, batch.keep)
+        self.before = []
+        credit_batch = CreditBatch.from_groups(batch.groups, batch.keep, columns=self.objective.columns)
         table = credit_batch.table
         kept_flags = [bool(flag) for flag in table.kept] if table.kept is not None else [True] * table.n_sequences
         chosen = [n for n, (kept, size) in enumerate(zip(kept_flags, table.lengths.tolist())) if kept and size]
@@ -68,7 +80,7 @@ class Learner:
             flat_values["sample_logp"] = flat(rollouts, "logprobs")
             advantages = self.objective.advantages(credit_batch.with_measured(flat_values))
             table = table.with_prompt_weight(advantages.prompt_weight)
-        tokens = {"advantage": advantages.tokens, **flat_values}
+        tokens = {**advantages.columns, **flat_values}
         groups = _by_prompt([n for n, kept in enumerate(kept_flags) if kept], table) if chosen else []
         collected: list[tuple[int, dict[str, float]]] = []
         for epoch in range(self.epochs):
@@ -77,7 +89,10 @@ class Learner:
                 mover()
         if not collected:
             mover()  # nothing to learn from: the loop counts a move without gradient as skipped
-        return _average(collected) | {"num_tokens_step": float(table.n_kept_tokens), "learner/updates": float(len(collected))}
+        with self.timer("probe"):
+            movement = moved(self.policy, self.before, step, self.share_prefix)
+        counts = {"num_tokens_step": float(table.n_kept_tokens), "learner/updates": float(len(collected))}
+        return _average(collected) | movement | counts
 
     def _measure(self, rollouts: Sequence[Rollout], chosen: Sequence[int], table: TokenTable, step: int, one_step: bool) -> dict[str, Any]:
         """What credit and objective need, of the kept rollouts only, laid out over all rollouts (zeros where not kept).
@@ -94,7 +109,7 @@ class Learner:
         if not needs or not chosen:
             return measured
         with self.timer("measure"):
-            found = self.measurer.measure([rollouts[n] for n in chosen], needs)
+            found = measured_by_all(self.measurer, [rollouts[n] for n in chosen], table.prompt[chosen].tolist(), needs)
         _, places = table.pick(chosen)
         for key, value in found.items():
             if isinstance(value, Tensor):
@@ -128,13 +143,14 @@ class Learner:
             part, index = mine.pick(micro)
             with self.timer("forward"):
                 needs = [LOGP, *self.objective.grad_needs()]
-                scored = self.policy.score([rollouts[members[n]] for n in micro], needs, grad=True, share_prefix=self.share_prefix)
+                scored = self.measurer.differentiate([rollouts[members[n]] for n in micro], needs, self.share_prefix)
                 mine_here = {key: value[index.to(value.device)] for key, value in local.items()}
                 loss, metrics = self.objective.loss(part, scored, mine_here, plan, index)
             with self.timer("backward"):
                 loss.backward()
             seen.append(metrics)
             logps.append((index, scored[LOGP.key].detach()))
+        seen, logps = self._joined(seen, logps)
         out = self.objective.metrics(mine, seen, plan)
         if first:
             out |= self._gap(rollouts, members, logps, local["sample_logp"], step)
@@ -143,9 +159,24 @@ class Learner:
     def _micro_batches(self, rollouts: Sequence[Rollout], members: Sequence[int], mine: TokenTable) -> list[list[int]]:
         """Places in the step of the rollouts of each pass. A rollout without loss tokens counts in the weights but needs no pass."""
         filled = [place for place, size in enumerate(mine.lengths.tolist()) if size]
+        here = ranks.current()
+        if here.world > 1:
+            part = shares([rollouts[members[place]] for place in filled], mine.prompt[filled].tolist(), here.world)[here.rank]
+            filled = [filled[place] for place in part]
         prompts = mine.prompt[filled].tolist()
         cut = micro_batches([rollouts[members[place]] for place in filled], prompts, self.micro_tokens)
         return [[filled[place] for place in part] for part in cut]
+
+    def _joined(self, seen: list[Any], logps: list[Any]) -> tuple[list[Any], list[Any]]:
+        """The passes of all ranks, in the same order on each; gradients are summed. One process: as given."""
+        here = ranks.current()
+        if here.world == 1:
+            return seen, logps
+        with self.timer("sum"):
+            modules = [module for one in self.trained.values() for module in (one.model, one.value_head) if module is not None]
+            here.sum_gradients(p for module in modules for p in module.parameters())
+            passes = here.gather([seen, logps])
+        return [one for rank in passes for one in rank[0]], [one for rank in passes for one in rank[1]]
 
     def _gap(
         self,
@@ -155,17 +186,24 @@ class Learner:
         sampled: Tensor,
         step: int,
     ) -> dict[str, float]:
-        """Sampler against trainer, over the tokens drawn under the weights of this moment."""
+        """Sampler against trainer, over the tokens drawn under the weights of this moment.
+
+        slope: of the trainer's log-probs on the sampler's, a line through 0: about the ratio of their temperatures where these differ.
+        """
+        own = torch.empty_like(sampled, dtype=torch.float64)
+        for index, logp in logps:
+            own[index] = logp.cpu().double()
+        self.before = picked([rollouts[n] for n in members], own, step)
         versions = np.concatenate([turn.version[turn.loss_mask] for n in members for turn in rollouts[n].turns] or [np.zeros(0)])
         current = torch.from_numpy(versions == step - 1)
         if not bool(current.any()):
             return {}
-        own = torch.empty_like(sampled, dtype=torch.float64)
-        for index, logp in logps:
-            own[index] = logp.double().cpu()
-        difference = (own - sampled.double()).abs()[current]
+        own, sampled = own[current], sampled.double()[current]
+        difference = (own - sampled).abs()
         self.gap = float(difference.max())
-        return {"sampling/sampling_logp_difference/mean": float(difference.mean()), "sampling/sampling_logp_difference/max": self.gap}
+        name, square = "sampling/sampling_logp_difference", float(sampled.square().sum())
+        slope = {f"{name}/slope": float((own * sampled).sum()) / square} if square > 0 else {}
+        return {f"{name}/mean": float(difference.mean()), f"{name}/max": self.gap, **slope}
 
     def state_dict(self) -> dict[str, Any]:
         """The last gap, which decides whether the sampler's log-probs may stand in."""

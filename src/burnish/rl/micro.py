@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from burnish.records import Rollout
+from burnish.runs.ranks import cut_evenly
 from burnish.runs.seeds import rng
 
 
@@ -23,19 +24,26 @@ def mini_batches(groups: Sequence[Sequence[int]], parts: int, *keys: int | str) 
     return [sorted(members) for members in dealt if members]
 
 
+def shares(rollouts: Sequence[Rollout], groups: Sequence[int], parts: int) -> list[list[int]]:
+    """Deals numbers 0..n-1 to `parts` ranks, whole rollouts, about equal in tokens; some get none where there are few.
+
+    groups: the group of each rollout. Members of a group stay together (at most parts - 1 groups are cut) and so do those of like length;
+    a shared prompt counts once. Each share's numbers rise.
+    """
+    order = [number for numbers in _by_length(rollouts, groups) for number in numbers]
+    costs = [max(1, _cost(rollouts[n], place > 0 and groups[order[place - 1]] == groups[n])) for place, n in enumerate(order)]
+    return [sorted(order[place] for place in stretch) for stretch in cut_evenly(costs, parts)]
+
+
 def micro_batches(rollouts: Sequence[Rollout], groups: Sequence[int], budget: int) -> list[list[int]]:
     """Cuts numbers 0..n-1 into lists whose tokens stay under `budget` (one rollout alone may exceed it).
 
     groups: the group of each rollout. Members of a group stay together as far as the budget allows, since they can share
     their prompt's computation; groups of like length are neighbours, so that padding is small. A shared prompt counts once.
     """
-    members: dict[int, list[int]] = {}
-    for number, group in enumerate(groups):
-        members.setdefault(group, []).append(number)
-    order = sorted(members.values(), key=lambda numbers: (max(_cost(rollouts[n], False) for n in numbers), numbers[0]))
     out: list[list[int]] = []
     used = budget + 1
-    for numbers in order:
+    for numbers in _by_length(rollouts, groups):
         for place, number in enumerate(numbers):
             shares = place > 0 and used <= budget
             cost = _cost(rollouts[number], shares)
@@ -45,6 +53,14 @@ def micro_batches(rollouts: Sequence[Rollout], groups: Sequence[int], budget: in
             out[-1].append(number)
             used += cost
     return out
+
+
+def _by_length(rollouts: Sequence[Rollout], groups: Sequence[int]) -> list[list[int]]:
+    """The members of each group, groups with short rollouts first."""
+    members: dict[int, list[int]] = {}
+    for number, group in enumerate(groups):
+        members.setdefault(group, []).append(number)
+    return sorted(members.values(), key=lambda numbers: (max(_cost(rollouts[n], False) for n in numbers), numbers[0]))
 
 
 def _cost(rollout: Rollout, shares_prompt: bool) -> int:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from burnish.models.policy import Policy
-from burnish.records import Group, Item, Rollout, Score
+from burnish.records import Group, Item, Rollout
 from burnish.rl.measure import Measurer, part_of
 from burnish.rl.rewards.weighted import reward_name
-from burnish.runs.errors import UserError
-from burnish.tasks.completions import Completions
+from burnish.tasks.completions import Completions, checked_scores
 
 
 def score_groups(
@@ -29,20 +28,8 @@ def score_groups(
         start += len(members)
         texts = [policy.decode(rollout.output_ids) for rollout in members]
         completions = Completions(item=item, rollouts=members, texts=texts)
-        scores = checked(reward, reward(completions, share), members)
+        scores = checked_scores(reward_name(reward), reward(completions, share), item.id, members)
         for shaper in shapers:
-            scores = checked(shaper, shaper.shape(completions, scores, share), members)
+            scores = checked_scores(reward_name(shaper), shaper.shape(completions, scores, share), item.id, members)
         out.append(Group(item=item, rollouts=members, scores=scores))
     return out
-
-
-def checked(part: Any, scores: Any, rollouts: Sequence[Rollout]) -> list[Score]:
-    """Refuses anything but one finite Score for each rollout."""
-    name = reward_name(part)
-    if not isinstance(scores, list) or len(scores) != len(rollouts) or not all(isinstance(score, Score) for score in scores):
-        got = f"{len(scores)} values" if isinstance(scores, list) else f"{type(scores).__name__}"
-        raise UserError(f"reward {name} returned {got} for {len(rollouts)} rollouts; it must return a list with one Score for each")
-    for score in scores:
-        if not score.invalid and not abs(score.reward) < float("inf"):
-            raise UserError(f"reward {name} returned {score.reward!r} for item {rollouts[0].item_id!r}; rewards must be finite numbers")
-    return scores

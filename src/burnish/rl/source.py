@@ -11,12 +11,15 @@ from burnish.inference.engine import Engine
 from burnish.inference.session import AsyncEngine
 from burnish.models.policy import Policy
 from burnish.records import Group, Item, Rollout, Sampling, StopReason
-from burnish.rl.batch import Batch
+from burnish.rl.batch import Batch, drawn
 from burnish.rl.filters.combine import Chain
 from burnish.rl.filters.result import FilterResult
 from burnish.rl.measure import Measurer
 from burnish.rl.scoring import score_groups
 from burnish.rl.session import Session
+from burnish.rl.shared import merged_metrics, shared_round
+from burnish.rl.temperature import TemperatureControl
+from burnish.runs import ranks
 from burnish.runs.errors import UserError
 from burnish.runs.resources import Timer
 
@@ -27,7 +30,9 @@ class Source:
 
     curriculum, thinker, reward, shapers, filters: the parts; see the folders of `burnish.rl`. Filters run here rather than in the
     Learner, since only the Source can draw more groups; each sees what those before it kept.
+    A filter with `extend(groups, version)` may add rollouts to each round's groups, after the parts have observed them (replay).
     prompts: groups a step asks for. max_rounds: how often filters may ask for more groups in one step.
+    temperature: moves the sampling temperature from step to step; None: `sampling` as it is.
     """
 
     policy: Policy
@@ -43,6 +48,7 @@ class Source:
     template_args: dict[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
     max_rounds: int = 4
+    temperature: TemperatureControl | None = None
     timer: Timer = dataclasses.field(default_factory=Timer)
 
     @property
@@ -51,7 +57,7 @@ class Source:
         named = {"curriculum": self.curriculum, "thinker": self.thinker, "reward": self.reward}
         for kind, members in (("shaper", self.shapers), ("filter", self.filters)):
             named |= {f"{kind}.{index}": member for index, member in enumerate(members)}
-        return named
+        return named if self.temperature is None else {**named, "temperature": self.temperature}
 
     def collect(self, step: int, version: int) -> Batch:
         """The batch of one step; draws again as long as a filter asks for more, up to `max_rounds` rounds."""
@@ -60,10 +66,10 @@ class Source:
         wanted, rounds, verdict = self.prompts, 0, None
         while wanted > 0 and rounds < self.max_rounds:
             fresh = self._round(step, version, wanted, rounds)
-            groups += fresh.groups
             for part in self.parts.values():
                 if hasattr(part, "observe"):
                     part.observe(fresh)
+            groups += self._extended(fresh.groups, version)
             verdict = Chain(self.filters)(groups)
             wanted, rounds = verdict.more, rounds + 1
         if verdict is None:
@@ -72,7 +78,13 @@ class Source:
         batch.metrics = source_metrics(batch, rounds, verdict)
         for part in self.parts.values():
             batch.metrics |= part.metrics() if hasattr(part, "metrics") else {}
+        batch.metrics = merged_metrics(batch.metrics)
         return batch
+
+    def _extended(self, groups: list[Group], version: int) -> list[Group]:
+        for part in self.filters:
+            groups = part.extend(groups, version) if hasattr(part, "extend") else groups
+        return groups
 
     def _round(self, step: int, version: int, n: int, number: int) -> Batch:
         state = {"step": step, "seed": self.seed, "round": number}
@@ -81,6 +93,9 @@ class Source:
             raise UserError(f"curriculum {type(self.curriculum).__name__} drew no item at step {step}; give it more items or another one")
         if wrong := next((item for item in items if not isinstance(item, Item)), None):
             raise UserError(f"curriculum {type(self.curriculum).__name__} drew {wrong!r}; it must draw from the items that it was given")
+        here = ranks.current()
+        if here.world > 1:
+            return Batch(step=step, version=version, groups=shared_round(self, here, items, distinct(items), step, number))
         with self.timer("generate"):
             groups = self.think(items, step, number)
         with self.timer("score"):
@@ -89,11 +104,18 @@ class Source:
 
     def think(self, drawn: list[Item], step: int, number: int) -> list[tuple[Item, list[Rollout]]]:
         """The rollouts of each drawn item, sorted by index and agent. number: the round within the step."""
-        items = distinct(drawn)
+        found = self.rollouts_of(distinct(drawn), step, number)
+        self.refuse_errors([rollout for members in found.values() for rollout in members], step)
+        return list(zip(drawn, found.values()))
+
+    def rollouts_of(self, items: list[Item], step: int, number: int) -> dict[str, list[Rollout]]:
+        """The rollouts by item id, each item's sorted by index and agent. items: of different ids."""
+        if not items:
+            return {}
 
         async def gather() -> list[Rollout]:
             engine = AsyncEngine(self.engine)
-            session = Session(engine, self.policy, self.sampling, self.seed, step, number, self.template_args)
+            session = Session(engine, self.policy, self.sampling_at(step), self.seed, step, number, self.template_args)
             return [rollout async for rollout in self.thinker.think(items, session)]
 
         found: dict[str, list[Rollout]] = {item.id: [] for item in items}
@@ -101,11 +123,17 @@ class Source:
             if rollout.item_id not in found:
                 raise UserError(f"thinker {type(self.thinker).__name__} yielded a rollout of unknown item {rollout.item_id!r}")
             found[rollout.item_id].append(rollout)
-        rollouts = [rollout for members in found.values() for rollout in members]
+        return {item: sorted(members, key=lambda r: (r.index, r.agent)) for item, members in found.items()}
+
+    def sampling_at(self, step: int) -> Sampling:
+        """How the rollouts of a step are drawn."""
+        return self.sampling if self.temperature is None else self.temperature.at(step, self.sampling)
+
+    def refuse_errors(self, rollouts: list[Rollout], step: int) -> None:
+        """Raises UserError where every rollout ended in an error, or there is none."""
         if all(rollout.stop == StopReason.ERROR for rollout in rollouts):
             why = f"the first: {rollouts[0].outcome}" if rollouts else "there was none"
             raise UserError(f"every rollout of step {step} ended in an error ({why}); mend the thinker {type(self.thinker).__name__}")
-        return [(item, sorted(rollouts, key=lambda r: (r.index, r.agent))) for item, rollouts in zip(drawn, found.values())]
 
 
 def distinct(items: Sequence[Item]) -> list[Item]:
@@ -127,11 +155,12 @@ def trained_only(groups: Sequence[Group], keep: Sequence[Sequence[bool]]) -> lis
 
 
 def source_metrics(batch: Batch, rounds: int, verdict: FilterResult) -> dict[str, float]:
-    """TRL's names where TRL has one. Invalid rollouts are counted and left out of the statistics."""
-    pairs = [(rollout, score) for group in batch.groups for rollout, score in zip(group.rollouts, group.scores)]
+    """TRL's names where TRL has one. Invalid rollouts are counted and left out of the statistics; replayed ones are only among the kept."""
+    own = [drawn(group) for group in batch.groups]
+    pairs = [(rollout, score) for group in own for rollout, score in zip(group.rollouts, group.scores)]
     valid = [(rollout, score) for rollout, score in pairs if not score.invalid]
     lengths = [sum(len(turn.output_ids) for turn in rollout.turns) for rollout, _ in valid] or [0]
-    spreads = [group_std(rewards) for group in batch.groups for rewards in rewards_by_agent(group).values()]
+    spreads = [group_std(rewards) for group in own for rewards in rewards_by_agent(group).values()]
     rewards = [score.reward for _, score in valid]
     metrics = {
         "reward": mean(rewards),

@@ -9,6 +9,7 @@ from typing import Any
 from burnish.rl.batch import Batch, group_to_dict
 from burnish.rl.learner import Learner
 from burnish.rl.queue import LagQueue
+from burnish.runs import ranks
 from burnish.runs.folder import Run
 from burnish.runs.loop import Loop, LoopResult, Mover
 from burnish.runs.resources import Timer
@@ -40,7 +41,7 @@ class Trainer:
         metrics = dict(batch.metrics)
         metrics |= self.learner.update(batch, number, mover)
         with self.timer("record"):
-            if self.keep_rollouts and number % self.keep_rollouts == 0:
+            if self.keep_rollouts and number % self.keep_rollouts == 0 and ranks.current().is_main:
                 self.run_folder.save_rollouts(number, self._records(batch))
             for observer in self.observers:
                 observer(batch, metrics)

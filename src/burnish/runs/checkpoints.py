@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from burnish.runs import atomic, stateio
+from burnish.runs.ranks import Ranks
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -48,6 +50,17 @@ def head(path: Path) -> dict[str, Any] | None:
         return None
     found.pop("state")
     return found
+
+
+def note_ranks(path: Path, head: Mapping[str, Any], here: Ranks) -> None:
+    """Warns where a checkpoint goes on with another number of ranks than wrote it: sums are then rounded in another order."""
+    before = head.get("ranks", 1)
+    if before != here.world and here.is_main:
+        warnings.warn(
+            f"{path.name} was written by {before} ranks and goes on with {here.world}: sums are rounded in another order, so the run will "
+            "not end in the bits of an unbroken one",
+            stacklevel=3,
+        )
 
 
 def steps(folder: Path) -> list[int]:

@@ -6,6 +6,7 @@
 
 metrics.jsonl is strict JSON: floats keep every bit; NaN and the infinities are written as the texts "NaN", "Infinity" and "-Infinity",
 and `Run.metrics` gives them back as floats.
+Of several ranks (`runs.ranks`) only the main one writes: what would write does nothing on the others.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from burnish.runs import atomic, environment
+from burnish.runs import atomic, environment, ranks
 from burnish.runs.config import FREE_FIELDS, Config, diff_configs, plain, to_yaml
 from burnish.runs.errors import UserError
 from burnish.runs.yamlio import parse_yaml
@@ -39,6 +40,7 @@ class Run:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.resuming = False
+        self.writes = ranks.current().is_main
         self.free_fields: frozenset[str] = FREE_FIELDS
         self._last_step: int | None = None
         self._made: list[Path] = []
@@ -54,6 +56,16 @@ class Run:
         started with (fields of `free_fields` excepted; the difference is in the message), or where the folder cannot be written.
         """
         path = Path(path)
+        here = ranks.current()
+        if here.world > 1:
+            started = here.broadcast(cls._create(path, config, command, resume).resuming if here.is_main else None)
+            run = cls(path)
+            run.free_fields, run.resuming = getattr(config, "free_fields", FREE_FIELDS), started
+            return run
+        return cls._create(path, config, command, resume)
+
+    @classmethod
+    def _create(cls, path: Path, config: Config | Mapping[str, Any], command: Sequence[str] | str, resume: bool) -> Run:
         started = cls.check(path, config, resume)
         missing = [one for one in (path, *path.parents) if not one.exists()]
         with atomic.explained(path):
@@ -65,7 +77,8 @@ class Run:
         _check_writable(path)
         starts = json.loads(run.info_path.read_text(encoding="utf-8"))["starts"] if run.info_path.exists() else []
         words = command if isinstance(command, str) else list(command)
-        info = {"starts": [*starts, {"command": words, **environment.describe()}]}
+        world = {"ranks": ranks.current().world} if ranks.current().world > 1 else {}
+        info = {"starts": [*starts, {"command": words, **world, **environment.describe()}]}
         atomic.write_text(run.info_path, json.dumps(info, indent=1) + "\n")
         atomic.write_text(run.config_path, to_yaml(config))  # last: a folder with a config is a started run
         return run
@@ -93,7 +106,7 @@ class Run:
 
         A run that was resumed, or has done a step, stays (False). What else the folder held before stays in any case.
         """
-        if self.resuming or (self.last_step or 0) > 0:
+        if self.resuming or not self.writes or (self.last_step or 0) > 0:
             return False
         # config.yaml last: a folder that a kill leaves half emptied still counts as a started run, and can be resumed
         for name in sorted(set(os.listdir(self.path)) - self._there, key=lambda name: name == self.config_path.name):
@@ -152,6 +165,8 @@ class Run:
 
         Raises UserError where the disk is full (no part of the line then stays), TypeError for a value that is no number or text.
         """
+        if not self.writes:
+            return
         last = self.last_step
         if last is not None and step <= last:
             raise ValueError(f"metrics of step {step} logged after those of step {last}")
@@ -163,7 +178,7 @@ class Run:
     def last_step(self) -> int | None:
         """The last step logged, or None. Also drops a torn last line, once."""
         if self._last_step is None and self.metrics_path.exists():
-            rows = _whole_lines(self.metrics_path, mend=True)
+            rows = _whole_lines(self.metrics_path, mend=self.writes)
             self._last_step = json.loads(rows[-1])["step"] if rows else None
         return self._last_step
 
@@ -176,6 +191,8 @@ class Run:
 
     def save_rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes `rollouts/step-000012.jsonl` in one step (NaN is refused: write None)."""
+        if not self.writes:
+            return
         path = self._rollouts_path(step)
         with atomic.explained(path):
             path.parent.mkdir(exist_ok=True)
@@ -196,6 +213,8 @@ class Run:
 
     def drop_after(self, step: int) -> None:
         """Forgets metrics and rollouts of later steps (and a torn last line): what a resumed run will write again. -1 forgets all."""
+        if not self.writes:
+            return
         atomic.sweep(self.path / "rollouts")
         if self.metrics_path.exists():
             lines = _whole_lines(self.metrics_path)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from burnish.runs import stateio
+from burnish.runs import ranks, stateio
 from burnish.runs.errors import UserError, did_you_mean
 from burnish.runs.groups import ParamGroup
 
@@ -76,6 +76,11 @@ class GroupSet:
             for group in self.groups.values():
                 stack.enter_context(group.averaged())
             yield
+
+    def check_ranks(self, step: int) -> None:
+        """Raises UserError on all ranks (`runs.ranks`) where their weights are not the same bits. step: for the message."""
+        for name, group in self.groups.items():
+            ranks.current().refuse_difference(group.named, f"after step {step} the weights of {name!r}")
 
     def state_dict(self) -> dict[str, Any]:
         """Groups, snapshots, counts, and gradients that wait for a later move (live tensors, not copies)."""

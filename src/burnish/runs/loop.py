@@ -5,6 +5,9 @@
 
 Steps count from 1: `step_fn(12, mover)` gives the row of step 12, and `checkpoint-12` is the state after it.
 What `step_fn` draws must come from the step number, the global random generators or `parts`; nothing else is carried over a kill.
+
+Several ranks (`runs.ranks`) run the same loop: `step_fn` leaves the same gradient on each before it calls the mover, all move alike, and
+the main rank alone evaluates, writes and reports. Each has random generators of its own; all states are in the checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from burnish.runs import atomic, checkpoints, seeds
+from burnish.runs import atomic, checkpoints, ranks, seeds
 from burnish.runs.errors import UserError, did_you_mean
 from burnish.runs.folder import Run
 from burnish.runs.groups import ParamGroup
@@ -73,6 +76,7 @@ class Loop:
         self.metric_for_best, self.greater_is_better, self.patience = metric_for_best, greater_is_better, patience
         self.trackers, self.progress, self.stop_check = list(trackers), progress, stop_check
         self.timer = Timer()
+        self.ranks = ranks.current()
         self._at = Progress()
         self._moved: list[dict[str, float]] = []
         self._saved_step: int | None = None
@@ -140,13 +144,14 @@ class Loop:
 
     def _run(self, step_fn: StepFn) -> LoopResult:
         self._begin()
-        with StopSignals() as signals:
+        with StopSignals(self.ranks.world > 1) as signals:
             while self._at.step < self.total_steps and self._at.stopped is None:
                 self._one_step(step_fn)
-                asked = self.stop_check is not None and self.stop_check()
-                if signals.received is not None or asked:
+                said = (2 if signals.received is not None else 0) + int(self.stop_check is not None and self.stop_check())
+                interrupted, asked = divmod(self.ranks.largest(said), 2)  # a signal to one rank stops all after the same step
+                if interrupted or asked:
                     self.save()
-                if signals.received is not None:
+                if interrupted:
                     raise KeyboardInterrupt(f"interrupted after step {self._at.step}, which is saved; go on with --resume")
                 if asked and self._at.step < self.total_steps and self._at.stopped is None:
                     return self._result("stop_check")
@@ -159,8 +164,13 @@ class Loop:
         newest = checkpoints.newest(self.run_folder.path) if self.run_folder.resuming else None
         if newest is None and checkpoints.steps(self.run_folder.path):
             raise UserError(f"{self.run_folder.path} holds checkpoints already; resume the run or choose another folder")
+        if len(set(self.ranks.gather(str(newest and newest.name)))) > 1:
+            raise UserError(f"the ranks see different checkpoints in {self.run_folder.path}; put it where all of them can read it")
         if newest is not None:
             self.load(newest)
+        else:
+            self.ranks.seed_apart()
+        self.group_set.check_ranks(self._at.step)
         self.run_folder.drop_after(self._at.step if newest is not None else -1)
         if newest is None and self.eval_first and self.eval_fn is not None:
             row = self._evaluate(0)
@@ -196,7 +206,7 @@ class Loop:
         assert self.eval_fn is not None
         kept = seeds.get_rng_state()
         with self.timer("eval"):
-            found = dict(self.eval_fn(step))
+            found = self.ranks.broadcast(dict(self.eval_fn(step)) if self.ranks.is_main else None)
         seeds.set_rng_state(kept)
         return found
 
@@ -241,7 +251,10 @@ class Loop:
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
         self._at = Progress(**state["progress"])
-        seeds.set_rng_state(state["rng"])  # last: what is above may draw
+        own = state.get("rank_rng", [])[self.ranks.rank : self.ranks.rank + 1]
+        seeds.set_rng_state(own[0] if own else state["rng"])  # last: what is above may draw
+        if not own:  # more ranks than wrote it: those that are new draw numbers of their own
+            self.ranks.seed_apart()
 
     def save(self) -> None:
         """Writes the checkpoint of the current step (once) and prunes.
@@ -252,13 +265,27 @@ class Loop:
             return
         with self.timer("save"):
             kept = seeds.get_rng_state()
-            if self.run_folder.metrics_path.exists():
-                atomic.sync(self.run_folder.metrics_path)  # its rows must not be younger than the checkpoint
-            head: dict[str, Any] = {"best_step": self._at.best_step, "best_value": self._at.best_value, "total_steps": self.total_steps}
-            head["config_hash"] = self.run_folder.config_hash
-            checkpoints.save(self.run_folder.path, self._at.step, self.state_dict(), head, self.save_model)
+            self.group_set.check_ranks(self._at.step)
+            rank_rng = self.ranks.gather(kept)
+            if self.ranks.is_main:
+                self._write(rank_rng)
+            self.ranks.barrier()
             seeds.set_rng_state(kept)
             self._saved_step = self._at.step
+            self._prune()
+
+    def _write(self, rank_rng: list[Any]) -> None:
+        if self.run_folder.metrics_path.exists():
+            atomic.sync(self.run_folder.metrics_path)  # its rows must not be younger than the checkpoint
+        head: dict[str, Any] = {"best_step": self._at.best_step, "best_value": self._at.best_value, "total_steps": self.total_steps}
+        head["config_hash"] = self.run_folder.config_hash
+        state = self.state_dict()
+        if self.ranks.world > 1:
+            head["ranks"], state["rank_rng"] = self.ranks.world, rank_rng
+        checkpoints.save(self.run_folder.path, self._at.step, state, head, self.save_model)
+
+    def _prune(self) -> None:
+        if self.ranks.is_main:
             checkpoints.prune(self.run_folder.path, self.save_total_limit, self._at.best_step)
 
     def load(self, path: Path) -> None:
@@ -266,6 +293,8 @@ class Loop:
         head = checkpoints.head(path) or {}
         if head.get("config_hash") != self.run_folder.config_hash or head.get("total_steps") != self.total_steps:
             raise UserError(f"{path} was written under another config; resume with the config of that run or choose another folder")
+        checkpoints.note_ranks(path, head, self.ranks)
         self.load_state_dict(checkpoints.load(path))
         self._saved_step = self._at.step
-        checkpoints.prune(self.run_folder.path, self.save_total_limit, self._at.best_step)
+        self.ranks.barrier()  # nobody removes what another still reads
+        self._prune()

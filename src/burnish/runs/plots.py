@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import re
@@ -17,6 +18,17 @@ COLOURS = ("#3366aa", "#cc4444", "#44883a", "#b8860b", "#7b4fa3", "#2a9d9d", "#5
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
+@dataclasses.dataclass(frozen=True)
+class Marks:
+    """Points of a plot, filled or hollow. label: in the legend; "" keeps them out of it."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: str = COLOURS[0]
+    filled: bool = True
+    label: str = ""
+
+
 def line_plot(
     series: Mapping[str, Curve],
     title: str = "",
@@ -24,10 +36,12 @@ def line_plot(
     ylabel: str = "",
     bands: Mapping[str, Curve] | None = None,
     hlines: Mapping[str, float] | None = None,
+    marks: Sequence[Marks] = (),
+    vlines: Sequence[float] = (),
 ) -> str:
     """Curves by name, each (x, y); NaN makes a gap. Returns `<svg ...`.
 
-    bands: (low, high) about the curve of that name. hlines: levels by name.
+    bands: (low, high) about the curve of that name. hlines: levels by name. marks: points. vlines: thin dotted lines at these x.
     Raises ValueError where x and y differ in length or a band has no curve.
     """
     figure, axes = _figure(title, xlabel, ylabel)
@@ -44,7 +58,12 @@ def line_plot(
         raise ValueError(f"plot {title!r}: no curve for the band {min(stray)!r}")
     for place, (name, level) in enumerate((hlines or {}).items()):
         axes.axhline(level, label=name, color=COLOURS[(len(series) + place) % len(COLOURS)], linestyle="--", linewidth=1.2)
-    if len(series) + len(hlines or {}) > 1:
+    for points in marks:
+        face, name = points.colour if points.filled else "none", points.label or "_nolegend_"
+        axes.plot(list(points.x), list(points.y), "o", color=points.colour, markerfacecolor=face, markersize=3.5, label=name)
+    for x in vlines:
+        axes.axvline(x, color="#888888", linestyle=":", linewidth=1.0)
+    if len(series) + len(hlines or {}) + sum(bool(points.label) for points in marks) > 1:
         axes.legend(frameon=False, fontsize=8)
     return _svg(figure, title)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from burnish.runs.errors import UserError
+from burnish.runs.ranks import cut_evenly
 from burnish.runs.seeds import rng
 
 POOL = 50  # batches whose examples are sorted by length together
@@ -93,6 +94,12 @@ def fill(order: Sequence[int], lengths: Sequence[int] | np.ndarray, tokens: int)
         out[-1].append(index)
         room -= length
     return out
+
+
+def shares(lengths: Sequence[int], parts: int) -> list[list[int]]:
+    """One step's examples (places) dealt to `parts` ranks, about equal in tokens, like lengths together; few may leave a rank none."""
+    order = sorted(range(len(lengths)), key=lambda place: (-int(lengths[place]), place))
+    return [sorted(order[at] for at in stretch) for stretch in cut_evenly([lengths[place] for place in order], parts)]
 
 
 def slices(batch: Sequence[int], lengths: Sequence[int] | np.ndarray, micro_tokens: int) -> list[list[int]]:

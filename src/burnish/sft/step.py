@@ -18,7 +18,8 @@ from burnish.data.examples import Example
 from burnish.models.forward import hidden_at_targets
 from burnish.models.logprobs import token_values
 from burnish.models.rows import Row
-from burnish.sft.batches import slices
+from burnish.runs import ranks
+from burnish.sft.batches import shares, slices
 
 
 @dataclasses.dataclass
@@ -53,19 +54,32 @@ class Stepper:
         self.micro_tokens, self.packing, self.bf16, self.chunk = micro_tokens, packing, bf16, chunk
 
     def gradient(self, examples: Sequence[Example]) -> Sums:
-        """Adds the gradient of the mean nll over all loss tokens of `examples` to the parameters' `.grad`."""
+        """Adds the gradient of the mean nll over all loss tokens of `examples` to the parameters' `.grad`.
+
+        Several ranks get the same examples; each takes a share of them, and gradients and sums are added up.
+        """
         total = sum(example.n_loss_tokens for example in examples)
+        here = ranks.current()
+        mine = examples
+        if here.world > 1:
+            mine = [examples[place] for place in shares([len(example.ids) for example in examples], here.world)[here.rank]]
         found = []
-        for part in self._cut(examples):
+        for part in self._cut(mine):
             values, sums = self._values(part, grad=True)
             (-values["logp"].sum() / total).backward()
             found.append(sums)
-        return self._added(found, examples)
+        here.sum_gradients(self.model.parameters())
+        return self._added([one for rank in here.gather(found) for one in rank], examples)
 
     def measure(self, examples: Sequence[Example]) -> Sums:
         """The same sums without gradient."""
         with torch.no_grad():
             return self._added([self._values(part, grad=False)[1] for part in self._cut(examples)], examples)
+
+    def mean_logp(self, examples: Sequence[Example]) -> float:
+        """Mean log-prob of the loss tokens, without gradient."""
+        found = self.measure(examples)
+        return -found.nll / max(1, found.tokens)
 
     def _cut(self, examples: Sequence[Example]) -> Iterable[list[Example]]:
         lengths = [len(example.ids) for example in examples]
@@ -80,7 +94,8 @@ class Stepper:
         with torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext():
             hidden = hidden_at_targets(self.model, rows, share_prefix=self.packing)
         values = token_values(self.head, hidden, ids, ("logp", "entropy"), {"correct": _correct}, chunk=self.chunk, grad=grad)
-        sums = torch.stack([values[name].detach().double().sum() for name in ("logp", "entropy", "correct")])
+        home = torch.device("cpu") if self.device.type == "mps" else self.device  # mps knows no float64
+        sums = torch.stack([values[name].detach().to(home).double().sum() for name in ("logp", "entropy", "correct")])
         return values, sums
 
     def _added(self, found: Sequence[Tensor], examples: Sequence[Example]) -> Sums:

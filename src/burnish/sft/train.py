@@ -21,6 +21,7 @@ from burnish.runs.loop import Loop, Mover
 from burnish.runs.seeds import seed_everything
 from burnish.sft.batches import Batches
 from burnish.sft.config import SFTConfig
+from burnish.sft.overshoot import Overshoot
 from burnish.sft.step import Stepper
 
 
@@ -70,9 +71,12 @@ def train_sft(
         batch = [examples[index] for index in batches.at(step - 1)]
         with loop.timer("gradient"):
             sums = stepper.gradient(batch)
+        probe = Overshoot(stepper, batch, step)
         mover()
+        with loop.timer("probe"):
+            overshoot = probe.metrics()
         seen.tokens += sums.seen
-        return {**sums.metrics(), "num_tokens": seen.tokens, "epoch": batches.epoch(step - 1)}
+        return {**sums.metrics(), **overshoot, "num_tokens": seen.tokens, "epoch": batches.epoch(step - 1)}
 
     def eval_fn(step: int) -> dict[str, float]:
         with loop.averaged():

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from burnish.records import Item, Rollout, Sampling, Score, Turn
+from burnish.records import Item, Rollout, Sampling, Turn
 from burnish.runs.errors import UserError
 from burnish.runs.seeds import seed_for
-from burnish.tasks.completions import Completions, Reward
+from burnish.tasks.completions import Completions, Reward, checked_scores
 from burnish.tasks.eval_result import EvalResult, ItemResult, paired_difference
 
 __all__ = ["EvalResult", "ItemResult", "evaluate", "paired_difference"]
@@ -90,12 +90,7 @@ def score_item(policy: PolicyLike, item: Item, turns: Sequence[Turn], reward: Re
     group = Completions(item, rollouts, [policy.decode(list(turn.output_ids)) for turn in turns])
     needs = tuple(getattr(reward, "needs", ()))
     measured = policy.score(rollouts, needs) if needs else {}  # type: ignore[attr-defined]
-    scores = reward(group, measured)
-    if not isinstance(scores, list) or len(scores) != len(turns) or not all(isinstance(score, Score) for score in scores):
-        got = f"{len(scores)} values" if isinstance(scores, list) else type(scores).__name__
-        raise UserError(f"the reward returned {got} for the {len(turns)} completions of item {item.id!r}; it must return a Score for each")
-    if not all(score.invalid or math.isfinite(score.reward) for score in scores):
-        raise UserError(f"the reward of item {item.id!r} is not a finite number; mark a broken verdict as invalid instead")
+    scores = checked_scores(str(getattr(reward, "name", None) or "reward"), reward(group, measured), item.id, turns)
     return ItemResult(
         id=item.id,
         successes=[None if score.invalid or score.success is None else float(score.success) for score in scores],

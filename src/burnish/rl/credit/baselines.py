@@ -6,15 +6,12 @@ fewer than two of them left, group baselines give 0: there is nothing to compare
 
 from __future__ import annotations
 
-import dataclasses
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from burnish.models.needs import Need
-from burnish.rl.credit.steps import Draft, Step, at_last_token, measured, to_go
+from burnish.rl.credit.steps import Draft, Step
 from burnish.runs.errors import UserError
 
 
@@ -23,6 +20,7 @@ class NoBaseline(Step):
 
     kind: ClassVar = "baseline"
     formula: ClassVar = "A = r"
+    tex: ClassVar = r"A_i = r_i"
     name: Literal["none"] = "none"
 
     def __call__(self, draft: Draft) -> Draft:
@@ -34,9 +32,15 @@ class Moving(Step):
     """A = r - b with b an exponential average for each agent: starts at 0, used first and updated after, rollout by rollout (RAE)."""
 
     kind: ClassVar = "baseline"
-    formula: ClassVar = "A = r - b, b <- {decay} b + (1 - {decay}) r for each agent"
+    formula: ClassVar = "A = r - b, b := {decay} b + {rest} r for each agent"
+    tex: ClassVar = r"A_i = r_i - b, \quad b \leftarrow <decay>\, b + <rest>\, r_i"
     name: Literal["moving"] = "moving"
     decay: float = Field(0.95, ge=0, lt=1, description="share of the old average that stays")
+
+    @property
+    def rest(self) -> float:
+        """Share of the new value."""
+        return round(1 - self.decay, 12)
 
     def __call__(self, draft: Draft) -> Draft:
         """Subtracts the averages and moves them; they live in the chain's memory."""
@@ -54,6 +58,7 @@ class GroupMean(Step):
 
     kind: ClassVar = "baseline"
     formula: ClassVar = "A = r - mean_g r"
+    tex: ClassVar = r"A_i = r_i - \mathrm{mean}_g\, r"
     group: ClassVar = True
     name: Literal["group_mean"] = "group_mean"
 
@@ -67,6 +72,7 @@ class LeaveOneOut(Step):
 
     kind: ClassVar = "baseline"
     formula: ClassVar = "A = r_i - mean_(j != i) r_j"
+    tex: ClassVar = r"A_i = r_i - \frac{1}{G - 1} \sum_{j \neq i} r_j"
     group: ClassVar = True
     name: Literal["leave_one_out"] = "leave_one_out"
 
@@ -81,6 +87,7 @@ class LengthWeighted(Step):
 
     kind: ClassVar = "baseline"
     formula: ClassVar = "A = r - sum_g L r / sum_g L"
+    tex: ClassVar = r"A_i = r_i - \frac{\sum_g L_j r_j}{\sum_g L_j}"
     group: ClassVar = True
     name: Literal["length_weighted"] = "length_weighted"
 
@@ -96,6 +103,7 @@ class Greedy(Step):
 
     kind: ClassVar = "baseline"
     formula: ClassVar = "A = r - r(greedy completion)"
+    tex: ClassVar = r"A_i = r_i - r_{\mathrm{greedy}}"
     name: Literal["greedy"] = "greedy"
 
     def __call__(self, draft: Draft) -> Draft:
@@ -106,37 +114,6 @@ class Greedy(Step):
         if len(missing):
             raise UserError(f"baseline 'greedy': group {int(missing[0])} has no completion drawn at temperature 0; add one to each group")
         return draft.less(base)
-
-
-class Critic(Step):
-    """d_t = r_t + gamma V_(t+1) - V_t, A_t = sum_k (gamma lam)^k d_(t+k) over loss tokens (PPO); the value target is A + V.
-
-    length_alpha: VAPO's lam = 1 - 1/(length_alpha L) for a rollout of L loss tokens, instead of `lam` (from memory of the paper).
-    """
-
-    kind: ClassVar = "baseline"
-    formula: ClassVar = "A_t = sum_k ({gamma} {lam})^k d_(t+k), d_t = r_t + {gamma} V_(t+1) - V_t"
-    name: Literal["critic"] = "critic"
-    gamma: float = Field(1.0, ge=0, le=1, description="discount")
-    lam: float = Field(0.95, ge=0, le=1, description="lambda of generalised advantage estimation")
-    length_alpha: float | None = Field(None, gt=0, description="lam = 1 - 1/(length_alpha L) instead of lam")
-
-    def needs(self) -> tuple[Need, ...]:
-        """The critic's values at the update's start."""
-        return (Need(what="value"),)
-
-    def __call__(self, draft: Draft) -> Draft:
-        """Token advantages from token rewards and values."""
-        table = draft.batch.table
-        values = measured(draft, Need(what="value").key, self.name)
-        rewards = draft.dense + at_last_token(table, draft.terminal)
-        following = torch.cat([values[1:], values.new_zeros(1)])[: len(values)]
-        following = torch.where(table.from_end() == 0, torch.zeros_like(values), following)
-        lam: float | Tensor = self.lam
-        if self.length_alpha is not None:
-            lam = (1 - 1 / (self.length_alpha * table.lengths.clamp(min=1).double())).clamp(min=0)
-        tokens = to_go(table, rewards + self.gamma * following - values, self.gamma * lam)
-        return dataclasses.replace(draft, tokens=tokens, value_target=tokens + values)
 
 
 def _alone_is_zero(before: Draft, after: Draft) -> Draft:
@@ -151,5 +128,4 @@ parts = {
     "leave_one_out": LeaveOneOut,
     "length_weighted": LengthWeighted,
     "greedy": Greedy,
-    "critic": Critic,
 }

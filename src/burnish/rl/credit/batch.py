@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from burnish.records import Group, Rollout
+from burnish.rl.credit.columns import read_columns
 from burnish.rl.objectives.tokens import TokenTable
 from burnish.runs.errors import UserError
 
@@ -74,9 +75,13 @@ class CreditBatch:
 
     @classmethod
     def from_groups(
-        cls, groups: Sequence[Group], keep: Sequence[Sequence[bool]] | None = None, measured: Mapping[str, Tensor] | None = None
+        cls,
+        groups: Sequence[Group],
+        keep: Sequence[Sequence[bool]] | None = None,
+        measured: Mapping[str, Tensor] | None = None,
+        columns: Sequence[str] = (),
     ) -> CreditBatch:
-        """All rollouts of all groups in order. keep: per group and rollout, from the filters (default all).
+        """All rollouts of all groups in order. keep: per group and rollout, from the filters (default all). columns: see `columns.py`.
 
         A rollout whose turns were all sampled at temperature 0 is its prompt's greedy completion (see `credit/baselines.py`).
         Raises UserError where token rewards do not fit the loss tokens, a kept reward is not finite, or a group's prompt weights differ.
@@ -106,7 +111,11 @@ class CreditBatch:
             success=torch.tensor([np.nan if s.success is None else float(s.success) for _, _, s in pairs], dtype=torch.float64),
             agent=[rollout.agent for _, rollout, _ in pairs],
             greedy=greedy,
-            measured={"sample_logp": _sample_logp([rollout for _, rollout, _ in pairs]), **(measured or {})},
+            measured={
+                "sample_logp": _sample_logp([rollout for _, rollout, _ in pairs]),
+                **read_columns(groups, columns, table.kept.tolist()),
+                **(measured or {}),
+            },
         )
 
     @property
@@ -129,6 +138,11 @@ class Advantages:
     tokens: Tensor
     prompt_weight: Tensor
     value_target: Tensor | None = None
+
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        """What the loss reads of it, by key: "advantage", and "value_target" where there is a critic."""
+        return {"advantage": self.tokens} | ({} if self.value_target is None else {"value_target": self.value_target})
 
 
 def _prompt_weight(group: Group) -> float:

@@ -11,6 +11,8 @@ import torch
 from burnish.models.needs import Need, union
 from burnish.rl.credit.batch import Advantages, CreditBatch
 from burnish.rl.credit.steps import Draft
+from burnish.rl.objectives.formula import name_of as step_name
+from burnish.rl.objectives.formula import text_of
 from burnish.runs.config import Config, build
 from burnish.runs.errors import UserError
 from burnish.runs.parts import make
@@ -61,21 +63,39 @@ class Chain(Config):
         """True where a step compares the rollouts of a prompt and so needs at least two."""
         return any(getattr(step, "group", False) for step in self.steps)
 
+    @property
+    def least_group(self) -> int:
+        """Rollouts of a prompt that the steps need to say anything."""
+        return max([getattr(step, "least_group", 2 if getattr(step, "group", False) else 1) for step in self.steps], default=1)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Token columns that the steps read, see `credit/columns.py`."""
+        return tuple(dict.fromkeys(name for step in self.steps for name in getattr(step, "columns", ())))
+
+    @property
+    def losses(self) -> tuple[Any, ...]:
+        """Steps that have something to learn themselves (a critic): `token_loss(table, scored, tokens) -> (loss [k], metrics)`."""
+        return tuple(step for step in self.steps if hasattr(step, "token_loss"))
+
     def needs(self) -> tuple[Need, ...]:
         """What the steps read from `CreditBatch.measured`."""
         return union(*(step.needs() for step in self.steps if hasattr(step, "needs")))
 
+    def grad_needs(self) -> tuple[Need, ...]:
+        """What the steps' own losses want with gradient."""
+        return union(*(step.grad_needs() for step in self.steps if hasattr(step, "grad_needs")))
+
     def describe(self) -> str:
         """The steps' formulas in order."""
-        return "; ".join(step.describe() if hasattr(step, "describe") else step_name(step) for step in self.steps)
+        return "; ".join(text_of(step) for step in self.steps)
+
+    def latex(self) -> list[str]:
+        """The steps' formulas in LaTeX, in order."""
+        return [text_of(step, latex=True) for step in self.steps]
 
 
 _PLACE = {"baseline": 0, "scale": 1, "map": 2, "token_scale": 2}
-
-
-def step_name(step: Any) -> str:
-    """A step's name as in a config."""
-    return str(getattr(step, "name", None) or getattr(step, "__name__", None) or type(step).__name__)
 
 
 def make_chain(spec: Any) -> Chain:

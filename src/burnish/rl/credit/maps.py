@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 
 from burnish.models.needs import Need
+from burnish.rl.credit.columns import column_of
 from burnish.rl.credit.steps import Draft, Step, at_last_token, measured, to_go
 
 ENTROPY = Need(what="entropy")
@@ -19,6 +20,7 @@ class Constant(Step):
 
     kind: ClassVar = "map"
     formula: ClassVar = "A_t = A"
+    tex: ClassVar = r"A_t = A_i"
     name: Literal["constant"] = "constant"
 
     def __call__(self, draft: Draft) -> Draft:
@@ -31,6 +33,7 @@ class ToGo(Step):
 
     kind: ClassVar = "map"
     formula: ClassVar = "A_t = sum_(t' >= t) {gamma}^(t'-t) r_t'"
+    tex: ClassVar = r"A_t = \sum_{s \geq t} <gamma>^{s - t}\, r_s"
     name: Literal["to_go"] = "to_go"
     gamma: float = Field(1.0, ge=0, le=1, description="discount")
 
@@ -44,7 +47,8 @@ class TopEntropy(Step):
     """Only the most uncertain tokens of the batch learn: A_t = 0 where H_t is below the quantile; denominators stay."""
 
     kind: ClassVar = "map"
-    formula: ClassVar = "A_t = A_t where H_t >= quantile_(1 - {share}) H, else 0"
+    formula: ClassVar = "A_t := A_t where H_t >= quantile_(1 - {share}) H, else 0"
+    tex: ClassVar = r"A_t \leftarrow A_t\, [H_t \geq Q_{1 - <share>}(H)]"
     name: Literal["top_entropy"] = "top_entropy"
     share: float = Field(0.2, gt=0, le=1, description="share of tokens that keep their credit")
 
@@ -67,10 +71,11 @@ class TopEntropy(Step):
 
 
 class EntropyShaped(Step):
-    """A_t + min(alpha H_t, |A_t| / kappa) (from memory of the paper; constants to be verified)."""
+    """A_t + min(alpha H_t, |A_t| / kappa) ("Reasoning with Exploration: An Entropy Perspective"; constants from memory of the paper)."""
 
     kind: ClassVar = "map"
-    formula: ClassVar = "A_t + min({alpha} H_t, |A_t| / {kappa})"
+    formula: ClassVar = "A_t := A_t + min({alpha} H_t, |A_t| / {kappa})"
+    tex: ClassVar = r"A_t \leftarrow A_t + \min(<alpha> H_t,\, |A_t| / <kappa>)"
     name: Literal["entropy_shaped"] = "entropy_shaped"
     alpha: float = Field(0.4, ge=0, description="weight of the entropy")
     kappa: float = Field(2.0, gt=1, description="bound: the bonus stays under |A| / kappa, so that no sign flips")
@@ -86,4 +91,29 @@ class EntropyShaped(Step):
         return dataclasses.replace(draft, tokens=tokens + bonus)
 
 
-parts = {"constant": Constant, "to_go": ToGo, "top_entropy": TopEntropy, "entropy_shaped": EntropyShaped}
+class Marked(Step):
+    """A_t + alpha |A_t| on marked tokens, the others as they are: more credit and less blame where it is planned (HICRA).
+
+    Which tokens are marked (not 0) says a token column, see `credit/columns.py`.
+    """
+
+    kind: ClassVar = "map"
+    formula: ClassVar = "A_t := A_t + {alpha} |A_t| on tokens marked in {column!r}"
+    tex: ClassVar = r"A_t \leftarrow A_t + <alpha>\, |A_t|\, [t \in <column>]"
+    name: Literal["marked"] = "marked"
+    alpha: float = Field(0.2, ge=0, description="weight of the bonus")
+    column: str = Field("planning", description="token column that marks them")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one."""
+        return (self.column,)
+
+    def __call__(self, draft: Draft) -> Draft:
+        """The sign of the credit never flips for alpha < 1."""
+        tokens = draft.spread()
+        marked = measured(draft, column_of(self.column), self.name) != 0
+        return dataclasses.replace(draft, tokens=torch.where(marked, tokens + self.alpha * tokens.abs(), tokens))
+
+
+parts = {"constant": Constant, "to_go": ToGo, "top_entropy": TopEntropy, "entropy_shaped": EntropyShaped, "marked": Marked}

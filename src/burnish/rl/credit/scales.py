@@ -13,13 +13,37 @@ from pydantic import Field
 from torch import Tensor
 
 from burnish.rl.credit.steps import Draft, Step
+from burnish.rl.objectives.formula import number
 
 
-class GroupStd(Step):
-    """A / (std of the group's returns + eps), std with N-1 (GRPO, DAPO). Invariant to r -> a r + b with a > 0, up to eps."""
+class Std(Step):
+    """Base of those that divide by a standard deviation."""
 
     kind: ClassVar = "scale"
-    formula: ClassVar = "A / (std_g r + {eps}), N - {ddof}"
+    eps: float = Field(0.0, ge=0, description="added to the std")
+    ddof: Literal[0, 1] = Field(0, description="1: divide by N-1; 0: by N")
+
+    @property
+    def plus(self) -> str:
+        """The constant in words, where there is one."""
+        return f" + {self.eps}" if self.eps else ""
+
+    @property
+    def plus_tex(self) -> str:
+        """The same in LaTeX."""
+        return f" + {number(self.eps)}" if self.eps else ""
+
+    @property
+    def over(self) -> str:
+        """What the squares are divided by."""
+        return "N - 1" if self.ddof else "N"
+
+
+class GroupStd(Std):
+    """A / (std of the group's returns + eps), std with N-1 (GRPO, DAPO). Invariant to r -> a r + b with a > 0, up to eps."""
+
+    formula: ClassVar = "A := A / (std_g r{plus}), std over {over}"
+    tex: ClassVar = r"A_i \leftarrow \frac{A_i}{\mathrm{std}_g\, r<plus_tex>}"
     group: ClassVar = True
     name: Literal["group_std"] = "group_std"
     eps: float = Field(1e-6, ge=0, description="added to the std: 1e-6 in verl, 1e-4 in TRL")
@@ -33,14 +57,12 @@ class GroupStd(Step):
         return draft.times(_inverse(std, self.eps))
 
 
-class BatchStd(Step):
+class BatchStd(Std):
     """A / (std of the centred A over all kept rollouts of the batch + eps) (ScaleRL, LitePPO)."""
 
-    kind: ClassVar = "scale"
-    formula: ClassVar = "A / (std_batch A + {eps}), N - {ddof}"
+    formula: ClassVar = "A := A / (std_batch A{plus}), std over {over}"
+    tex: ClassVar = r"A_i \leftarrow \frac{A_i}{\mathrm{std}_{\mathrm{batch}}\, A<plus_tex>}"
     name: Literal["batch_std"] = "batch_std"
-    eps: float = Field(0.0, ge=0, description="added to the std")
-    ddof: Literal[0, 1] = Field(0, description="1: divide by N-1; 0: by N")
 
     def __call__(self, draft: Draft) -> Draft:
         """Of the centred credit, not of the raw rewards."""
@@ -54,7 +76,8 @@ class ByGroupMean(Step):
     """A / mean reward of the group; 0 where that mean is <= 0 (MaxRL)."""
 
     kind: ClassVar = "scale"
-    formula: ClassVar = "A / mean_g r (0 where the mean is <= 0)"
+    formula: ClassVar = "A := A / mean_g r (0 where the mean is <= 0)"
+    tex: ClassVar = r"A_i \leftarrow \frac{A_i}{\mathrm{mean}_g\, r}"
     group: ClassVar = True
     name: Literal["by_group_mean"] = "by_group_mean"
 
@@ -69,7 +92,8 @@ class BatchWhiten(Step):
     """(A - mean) / sqrt(var + eps) over all kept loss tokens of the batch, var with N-1 (REINFORCE++, PPO): longer rollouts weigh more."""
 
     kind: ClassVar = "token_scale"
-    formula: ClassVar = "(A - mean_tokens A) / sqrt(var_tokens A + {eps})"
+    formula: ClassVar = "A_t := (A_t - mean_tokens A) / sqrt(var_tokens A + {eps})"
+    tex: ClassVar = r"A_t \leftarrow \frac{A_t - \mathrm{mean}_{\mathrm{tokens}}\, A}{\sqrt{\mathrm{var}_{\mathrm{tokens}}\, A + <eps>}}"
     name: Literal["batch_whiten"] = "batch_whiten"
     eps: float = Field(1e-8, ge=0, description="added to the variance")
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from burnish.models.needs import Need
 from burnish.rl.credit.batch import CreditBatch
+from burnish.rl.objectives.formula import Formula
 from burnish.rl.objectives.tokens import TokenTable
-from burnish.runs.config import Config
 from burnish.runs.errors import UserError
 
 
@@ -80,25 +80,31 @@ class Draft:
         return self.group_sum(torch.ones_like(self.terminal)).clamp(min=1)
 
 
-class Step(Config):
+class Step(Formula):
     """One step of a credit chain: a frozen config that is called with a Draft and returns the next one.
 
     kind: where it may stand. "baseline" comes first, once; "scale" acts on whole rollouts, before any map; "map" makes token values;
     "token_scale" acts on token values.
-    formula: the text `describe()` prints, with the fields in braces. group: True where it needs at least two rollouts of a prompt.
+    formula: the text `describe()` prints, with the fields in braces. tex: the same in LaTeX, with the fields as <field>.
+    group: True where it compares rollouts of a prompt; then it needs at least `least_group` of them.
     """
 
     kind: ClassVar[Literal["baseline", "scale", "map", "token_scale"]]
-    formula: ClassVar[str]
     group: ClassVar[bool] = False
+
+    @property
+    def least_group(self) -> int:
+        """Rollouts of a prompt without which it could say nothing."""
+        return 2 if self.group else 1
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Token columns it reads, see `credit/columns.py`."""
+        return ()
 
     def needs(self) -> tuple[Need, ...]:
         """What it reads from `CreditBatch.measured`."""
         return ()
-
-    def describe(self) -> str:
-        """The formula with its numbers."""
-        return self.formula.format(**{field: getattr(self, field) for field in type(self).model_fields})
 
     def __call__(self, draft: Draft) -> Draft:
         """The next draft."""
@@ -111,7 +117,7 @@ def measured(draft: Draft, key: str, who: str) -> Tensor:
     if found is None:
         raise UserError(f"credit step {who!r} needs {key!r}, which was not measured")
     kept = draft.batch.table.kept_tokens
-    return torch.where(kept, found.detach().to(kept.device, torch.float64), torch.zeros((), dtype=torch.float64))
+    return torch.where(kept, found.detach().to(kept.device).double(), torch.zeros((), dtype=torch.float64))
 
 
 def to_go(table: TokenTable, x: Tensor, decay: float | Tensor) -> Tensor:

@@ -26,11 +26,12 @@ def check_run(
     parts: rewards and shapers; one may name in `cancelled_by` the credit steps that would undo it.
     """
     steps = [step_name(step) for step in objective.credit.steps]
-    if group_size < 2 and objective.credit.group:
-        culprit = next(step_name(step) for step in objective.credit.steps if getattr(step, "group", False))
+    least = objective.credit.least_group
+    if group_size < least:
+        culprit = max(objective.credit.steps, key=lambda step: getattr(step, "least_group", 2 if getattr(step, "group", False) else 1))
         raise UserError(
-            f"group_size is {group_size}, but credit {culprit!r} of objective {objective.name!r} compares the completions of a prompt; "
-            "set group_size to 2 or more, or credit to 'moving'"
+            f"group_size is {group_size}, but credit {step_name(culprit)!r} of objective {objective.name!r} compares the completions of a "
+            f"prompt; set group_size to {least} or more, or credit to 'moving'"
         )
     if sampling is not None and sampling.truncates and not replays_support:
         raise UserError(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from burnish.models.needs import Need
+from burnish.rl.objectives.formula import Formula
 from burnish.rl.objectives.tokens import TokenTable
-from burnish.runs.config import Config
 from burnish.runs.parts import make
 
 LOGP = Need(what="logp")
@@ -24,17 +24,8 @@ LIMIT = 20.0
 """Log-ratios are clamped to +-20 before exp; outside the gradient is 0."""
 
 
-class Knob(Config):
-    """One value of one knob: a frozen config with its own parameters and nothing else.
-
-    formula: the text `describe()` prints, with the fields in braces.
-    """
-
-    formula: ClassVar[str] = ""
-
-    def describe(self) -> str:
-        """The formula with its numbers."""
-        return self.formula.format(**{field: getattr(self, field) for field in type(self).model_fields})
+class Knob(Formula):
+    """One value of one knob: a frozen config with its own parameters and nothing else."""
 
 
 def maker(package: str) -> Callable[[Any], Any]:
@@ -51,7 +42,7 @@ def maker(package: str) -> Callable[[Any], Any]:
 class Plan:
     """Statistics of a whole optimiser step, fixed before it is cut into slices.
 
-    table: of the whole step. weights: float64 [K]. tokens: the step's flat tensors. beta: KL coefficient of this step.
+    table: of the whole step. weights: float64 [K]. tokens: the step's flat tensors. beta, eta: KL and entropy coefficients of this step.
     marks: what the surrogate prepared ([K] tensors, read at a slice's `index`).
     """
 
@@ -59,6 +50,7 @@ class Plan:
     weights: Tensor
     tokens: Mapping[str, Tensor]
     beta: float = 0.0
+    eta: float = 0.0
     marks: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
 

@@ -24,10 +24,12 @@ from burnish.models.needs import Need, union
 from burnish.records import Sampling
 from burnish.rl.credit.batch import Advantages, CreditBatch
 from burnish.rl.credit.chain import Chain, make_chain
-from burnish.rl.objectives import measures
+from burnish.rl.objectives import measures, told
 from burnish.rl.objectives.checks import check_run
-from burnish.rl.objectives.kl import KL, Entropy, estimate
-from burnish.rl.objectives.knob import ENTROPY, LOGP, REFERENCE, SAMPLE_LOGP, Plan, Point, clamped, maker
+from burnish.rl.objectives.entropy import Entropy
+from burnish.rl.objectives.formula import name_of
+from burnish.rl.objectives.kl import FULL, KL, estimate
+from burnish.rl.objectives.knob import ENTROPY, LOGP, SAMPLE_LOGP, Plan, Point, clamped, maker
 from burnish.rl.objectives.tokens import TokenTable
 from burnish.runs.config import Config, build, diff_configs
 from burnish.runs.errors import UserError
@@ -64,7 +66,9 @@ class Objective(Config):
         assert isinstance(self.credit, Chain)
         level, levels = getattr(self.ratio, "level", None), getattr(self.surrogate, "levels", None)
         if levels is not None and level is not None and level not in levels:
-            raise ValueError(f"surrogate {_name(self.surrogate)!r} wants a ratio of level {' or '.join(levels)}, not {_name(self.ratio)!r}")
+            raise ValueError(
+                f"surrogate {name_of(self.surrogate)!r} wants a ratio of level {' or '.join(levels)}, not {name_of(self.ratio)!r}"
+            )
         return self
 
     # --- as a value -------------------------------------------------------------------------------------------------------------------
@@ -83,21 +87,9 @@ class Objective(Config):
             data[knob] = value
         return build(Objective, data, "objective")
 
-    def describe(self) -> str:
-        """The formula in use, one line for each knob."""
-        corrections = " * ".join(part.describe() for part in self.correction) or "none"
-        return "\n".join(
-            [
-                f"{self.name}: loss = sum_it w_it [-S c + beta K - eta H], l = log-prob now, l_start = l_o, l_sampler = l_b",
-                f"  credit      {self.credit.describe()}",
-                f"  ratio       {_text(self.ratio)}",
-                f"  surrogate   {_text(self.surrogate)}",
-                f"  correction  {corrections}",
-                f"  kl          {self.kl.describe()}",
-                f"  weights     {_text(self.weights)}",
-                f"  entropy     {self.entropy.describe()}",
-            ]
-        )
+    def describe(self, latex: bool = False) -> str:
+        """The formula in use with its numbers, one line for each knob; in LaTeX each line is a formula between dollar signs."""
+        return told.in_latex(self) if latex else told.in_words(self)
 
     def for_run(
         self,
@@ -127,11 +119,19 @@ class Objective(Config):
         loss; as l_o of the ratio it is the trainer's affair (detached where there is one optimiser step, measured where there are more).
         """
         early = (LOGP,) if (self.kl.active and self.kl.place != "loss") or getattr(self.surrogate, "needs_start", False) else ()
-        return union(self.credit.needs(), (REFERENCE,) if self.kl.active else (), early)
+        late = self.kl.estimator == "full" and self.kl.place == "loss"  # with gradient only
+        return union(self.credit.needs(), (self.kl.need,) if self.kl.active and not late else (), early)
 
     def grad_needs(self) -> tuple[Need, ...]:
-        """Measured with gradient, besides the log-prob."""
-        return (ENTROPY,) if self.entropy.eta or self.entropy.measure else ()
+        """Measured with gradient, besides the log-prob; of other models too (a critic's values)."""
+        own = (ENTROPY,) if self.entropy.active or self.entropy.measure else ()
+        full = (FULL,) if self.kl.active and self.kl.estimator == "full" and self.kl.place == "loss" else ()
+        return union(own, full, self.credit.grad_needs())
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Token columns that the credit reads, for `CreditBatch.from_groups`."""
+        return self.credit.columns
 
     # --- once per batch ---------------------------------------------------------------------------------------------------------------
     def advantages(self, batch: CreditBatch) -> Advantages:
@@ -141,14 +141,7 @@ class Objective(Config):
         """
         if not self.kl.active or self.kl.place == "loss":
             return self.credit(batch, self._memory)
-        if REFERENCE.key not in batch.measured:
-            raise UserError(f"kl.place is {self.kl.place!r} but the reference's log-probs were not measured")
-        start = batch.measured.get(LOGP.key, batch.measured.get(SAMPLE_LOGP))
-        if start is None:
-            raise UserError(f"kl.place is {self.kl.place!r} but neither the start policy's nor the sampler's log-probs are known")
-        home = batch.table.prompt.device
-        kl = estimate(self.kl.estimator, start.detach().to(home).double() - batch.measured[REFERENCE.key].to(home).double())
-        kl = torch.where(batch.table.kept_tokens, kl, torch.zeros_like(kl))
+        kl = self._start_kl(batch)
         beta = self.beta
         self._follow(float(kl.sum()) / max(batch.table.n_kept_tokens, 1), batch.table.n_kept)
         if self.kl.place == "reward":
@@ -156,12 +149,24 @@ class Objective(Config):
         found = self.credit(batch, self._memory)
         return dataclasses.replace(found, tokens=found.tokens - beta * kl)
 
+    def _start_kl(self, batch: CreditBatch) -> Tensor:
+        """float64 [K]: the KL of the start policy by token, 0 where not kept."""
+        if self.kl.need.key not in batch.measured:
+            raise UserError(f"kl.place is {self.kl.place!r} but {self.kl.need.key!r} was not measured")
+        kl = batch.measured[self.kl.need.key].detach().to(batch.table.prompt.device).double()
+        if self.kl.estimator != "full":
+            start = batch.measured.get(LOGP.key, batch.measured.get(SAMPLE_LOGP))
+            if start is None:
+                raise UserError(f"kl.place is {self.kl.place!r} but neither the start policy's nor the sampler's log-probs are known")
+            kl = estimate(self.kl.estimator, start.detach().to(kl) - kl)
+        return torch.where(batch.table.kept_tokens, kl, torch.zeros_like(kl))
+
     # --- once per optimiser step ------------------------------------------------------------------------------------------------------
     def plan(self, table: TokenTable, tokens: Mapping[str, Tensor]) -> Plan:
         """Everything that depends on the whole optimiser step. tokens: [K] tensors, as for `loss`."""
         tokens = {key: value.to(table.prompt.device) for key, value in tokens.items()}
         marks = self.surrogate.prepare(table, tokens, self._ref_point(tokens)) if hasattr(self.surrogate, "prepare") else {}
-        return Plan(table, self.weights(table), tokens, self.beta, marks)
+        return Plan(table, self.weights(table), tokens, self.beta, self.eta, marks)
 
     def _ref_point(self, tokens: Mapping[str, Tensor]) -> Tensor:
         sampler = tokens[SAMPLE_LOGP]
@@ -172,19 +177,21 @@ class Objective(Config):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The slice's share of the step's loss (a scalar; shares add up) and detached [k] tensors for `metrics`.
 
-        table: of the slice, whole rollouts (`TokenTable.pick`). scored: "policy.logp" [k] with gradient, "policy.entropy" where asked.
-        tokens: [k] tensors: "advantage", "sample_logp", "policy.logp" (l_o; left out: l detached, for a single optimiser step on a batch)
-        and "reference.logp" where the KL is active. index: places of the slice's tokens in the step. Dropped rollouts are selected away.
+        table: of the slice, whole rollouts (`TokenTable.pick`). scored: "policy.logp" and the `grad_needs`, [k] with gradient.
+        tokens: [k] tensors: `Advantages.columns`, "sample_logp", "policy.logp" (l_o; left out: l detached, for a single optimiser step on
+        a batch), and what was measured. index: places of the slice's tokens in the step. Dropped rollouts are selected away.
         """
-        logp = scored[LOGP.key]
-        table, index = table.to(logp.device), index.to(logp.device)
+        index, now = index.to(scored[LOGP.key].device), {key: value for key, value in scored.items() if isinstance(value, Tensor)}
+        logp = now[LOGP.key]
+        table = table.to(logp.device)
         own = {key: value.to(logp.device, logp.dtype) for key, value in tokens.items() if isinstance(value, Tensor)}
-        entropy = scored.get(ENTROPY.key)
         assert table.kept is not None
         if not bool(table.kept.all()):
             table, places = table.pick(table.kept.nonzero()[:, 0])
-            logp, index, own = logp[places], index[places], {key: value[places] for key, value in own.items()}
-            entropy = None if entropy is None else entropy[places]
+            index = index[places]
+            own, now = ({key: value[places] for key, value in named.items()} for named in (own, now))
+            logp = now[LOGP.key]
+        entropy = now.get(ENTROPY.key)
         x = self._point(logp, own, table, plan, index)
         surrogate, clipped = self.surrogate(x)
         factor = torch.ones_like(logp)
@@ -193,15 +200,20 @@ class Objective(Config):
         corrected = torch.where(factor == 0, torch.zeros_like(surrogate), surrogate * factor)
         per_token = -corrected
         if plan.beta and self.kl.active and self.kl.place == "loss":
-            kl = self.kl.value(logp, own[REFERENCE.key])
+            kl = now[FULL.key] if self.kl.estimator == "full" else self.kl.value(logp, own[self.kl.need.key])
             per_token = per_token + plan.beta * (kl * x.rho if self.kl.times_rho else kl)
-        if self.entropy.eta:
+        if plan.eta:
             if entropy is None:
                 raise UserError("entropy.eta is set but the entropy was not measured with gradient")
-            per_token = per_token - self.entropy.eta * entropy
+            per_token = per_token - plan.eta * entropy
         weights = plan.weights.to(logp.device, logp.dtype)[index]
         loss = (weights * per_token).sum()
-        return loss, measures.seen(x, weights, per_token, clipped, factor, entropy, own.get(REFERENCE.key))
+        seen = measures.seen(x, weights, per_token, clipped, factor, now, own)
+        for step in self.credit.losses:
+            of_step, more = step.token_loss(table, now, own)
+            loss = loss + (weights.to(of_step) * of_step).sum().to(loss)
+            seen |= measures.detached({f"{name_of(step)}/loss": weights.to(of_step) * of_step, **more})
+        return loss, seen
 
     def _point(self, logp: Tensor, own: Mapping[str, Tensor], table: TokenTable, plan: Plan, index: Tensor) -> Point:
         sampler = own[SAMPLE_LOGP]
@@ -211,10 +223,14 @@ class Objective(Config):
         return Point(logp, start, sampler, ref_point, clamped(logp - ref_point), rho, own["advantage"], table, plan, index)
 
     def metrics(self, table: TokenTable, seen: Sequence[Mapping[str, Tensor]], plan: Plan) -> dict[str, float]:
-        """The same for every preset and every cut of the step; see `measures.summary`. Moves an adaptive beta of a KL in the loss."""
+        """The same for every preset and every cut of the step; see `measures.summary`. Moves adaptive coefficients of the loss."""
         found = measures.summary(seen, table)
         if self.kl.active and self.kl.place == "loss" and "kl" in found:
-            self._follow(found[f"reference_kl/{self.kl.estimator}" if self.kl.estimator != "abs" else "kl"], table.n_kept)
+            self._follow(found["kl" if self.kl.estimator == "abs" else f"reference_kl/{self.kl.estimator}"], table.n_kept)
+        if self.entropy.adaptive is not None and "entropy" in found:
+            coefficient = self._memory.get("eta", self.entropy.eta)
+            self._memory |= {"eta": self.entropy.adaptive.next(coefficient, found["entropy"]), "entropy": found["entropy"]}
+            found["entropy/eta"] = plan.eta
         return found | ({"kl/beta": plan.beta} if self.kl.adaptive else {})
 
     # --- what outlives a batch --------------------------------------------------------------------------------------------------------
@@ -223,12 +239,20 @@ class Objective(Config):
         """The KL coefficient of this moment."""
         return float(self._memory.get("beta", self.kl.beta))
 
+    @property
+    def eta(self) -> float:
+        """The coefficient of the entropy bonus of this moment."""
+        adaptive = self.entropy.adaptive
+        return (
+            self.entropy.eta if adaptive is None else adaptive.eta(self._memory.get("eta", self.entropy.eta), self._memory.get("entropy"))
+        )
+
     def _follow(self, kl: float, n: int) -> None:
         if self.kl.adaptive is not None:
             self._memory["beta"] = self.kl.adaptive.next(self.beta, kl, n)
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON values: moving baselines, adaptive beta."""
+        """JSON values: moving baselines, adaptive beta and eta."""
         return copy.deepcopy(self._memory)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -240,11 +264,3 @@ class Objective(Config):
 def diff(a: Objective, b: Objective) -> list[str]:
     """What two objectives differ in, one line for each field."""
     return [line for line in diff_configs(a, b) if not line.startswith("name:")]
-
-
-def _name(part: Any) -> str:
-    return str(getattr(part, "name", None) or getattr(part, "__name__", None) or type(part).__name__)
-
-
-def _text(part: Any) -> str:
-    return f"{_name(part)}: {part.describe()}" if hasattr(part, "describe") else _name(part)

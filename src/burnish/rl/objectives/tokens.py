@@ -169,6 +169,5 @@ class TokenTable:
         """The same table on another device."""
         assert self.kept is not None
         assert self.prompt_weight is not None
-        return TokenTable(
-            self.sequence.to(device), self.prompt.to(device), self.n_prompts, self.kept.to(device), self.prompt_weight.to(device)
-        )
+        weight = self.prompt_weight.float() if torch.device(device).type == "mps" else self.prompt_weight  # which knows no float64
+        return TokenTable(self.sequence.to(device), self.prompt.to(device), self.n_prompts, self.kept.to(device), weight.to(device))

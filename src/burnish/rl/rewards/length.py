@@ -1,4 +1,4 @@
-"""Rewards of length: DAPO's soft overlong punishment and the cosine reward. Length = loss tokens of the rollout (what the policy wrote)."""
+"""Rewards of length: DAPO's overlong punishment, ScaleRL's for right answers, the cosine reward. Length = loss tokens of the rollout."""
 
 from __future__ import annotations
 
@@ -38,6 +38,29 @@ class Overlong:
             dataclasses.replace(score, reward=score.reward + own.reward, parts={**score.parts, **own.parts})
             for score, own in zip(scores, self(group), strict=True)
         ]
+
+
+class LengthPenalty:
+    """A shaper: Overlong's penalty for right answers only, clip((max_length - |y|)/cache - 1, -1, 0), as in ScaleRL's ablation.
+
+    Reads `Score.success` (right: 0.5 or more); a score without success is refused. Defaults: that paper's.
+    """
+
+    def __init__(self, max_length: int = 14000, cache: int = 2000, scale: float = 1.0, name: str = "length_penalty"):
+        self.name = name
+        self.penalty = Overlong(max_length, cache, scale, name).penalty
+
+    def shape(self, group: Completions, scores: Sequence[Score], measured: Mapping[str, Any] | None = None) -> list[Score]:
+        """The scores of right answers with the penalty added; wrong and invalid ones as they are."""
+        out = []
+        for rollout, score in zip(group.rollouts, scores, strict=True):
+            if not score.invalid and score.success is None:
+                raise UserError(f"shaper {self.name}: item {group.item.id!r} has a score without success; put a verifier before it")
+            right = not score.invalid and score.success is not None and score.success >= 0.5
+            own = self.penalty(rollout.n_loss_tokens) if right else 0.0
+            parts_now = score.parts if score.invalid else {**score.parts, self.name: own}
+            out.append(dataclasses.replace(score, reward=score.reward + own, parts=parts_now))
+        return out
 
 
 class Cosine:
@@ -80,4 +103,4 @@ class Cosine:
         return out
 
 
-parts = {"overlong": Overlong, "cosine": Cosine}
+parts = {"overlong": Overlong, "length_penalty": LengthPenalty, "cosine": Cosine}

@@ -15,7 +15,7 @@ from burnish.rl.rewards.trl import TRLReward
 from burnish.rl.rewards.verifier import Verifier
 from burnish.runs.errors import UserError
 from burnish.runs.parts import find, make
-from burnish.tasks.completions import Completions
+from burnish.tasks.completions import Completions, checked_scores
 
 
 class Weighted:
@@ -47,6 +47,8 @@ class Weighted:
             raise UserError(f"the reward weights {self.weights} must be finite numbers")
         self.names = _distinct([reward_name(reward) for reward in self.rewards])
         self.name = self.names[0] if len(self.names) == 1 else "weighted"
+        if decode is not None:
+            self.bind(decode)
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -58,12 +60,15 @@ class Weighted:
         for reward in self.rewards:
             if isinstance(reward, Weighted):
                 reward.bind(decode)
-            elif isinstance(reward, TRLReward) and reward.decode is None:
+            elif getattr(reward, "decode", reward) is None:
                 reward.decode = decode
 
     def __call__(self, group: Completions, measured: Mapping[str, Any] | None = None) -> list[Score]:
         """One Score for each rollout, in order."""
-        columns = [_called(reward, name, group, measured or {}) for reward, name in zip(self.rewards, self.names, strict=True)]
+        columns = [
+            checked_scores(name, reward(group, measured or {}), group.item.id, group.rollouts)
+            for reward, name in zip(self.rewards, self.names, strict=True)
+        ]
         return [self._sum([scores[place] for scores in columns]) for place in range(len(group.rollouts))]
 
     def _sum(self, shares: Sequence[Score]) -> Score:
@@ -154,20 +159,6 @@ def _function(function: Callable[..., Any], decode: Callable[[list[int]], str] |
 def reward_name(reward: Any) -> str:
     """A reward's name in metrics and messages."""
     return str(getattr(reward, "name", None) or getattr(reward, "__name__", None) or type(reward).__name__.lower())
-
-
-def _called(reward: Any, name: str, group: Completions, measured: Mapping[str, Any]) -> list[Score]:
-    scores = reward(group, measured)
-    if not isinstance(scores, list) or len(scores) != len(group.rollouts) or not all(isinstance(score, Score) for score in scores):
-        got = f"{len(scores)} values" if isinstance(scores, list) else type(scores).__name__
-        raise UserError(
-            f"reward {name!r} returned {got} for the {len(group.rollouts)} rollouts of item {group.item.id!r}; "
-            "it must return a list with one Score for each"
-        )
-    for score in scores:
-        if not score.invalid and not np.isfinite(score.reward):
-            raise UserError(f"reward {name!r} returned {score.reward!r} for item {group.item.id!r}; rewards must be finite numbers")
-    return scores
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

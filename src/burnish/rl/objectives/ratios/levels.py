@@ -18,6 +18,11 @@ class Ratio(Knob):
     level: ClassVar[str]
     against: Literal["start", "sampler"] = Field("start", description="start: l_o, the update's start policy; sampler: l_b, behaviour")
 
+    @property
+    def point(self) -> str:
+        """The index of the log-prob it is taken against: o or b."""
+        return "o" if self.against == "start" else "b"
+
     def __call__(self, logp: Tensor, ref_point: Tensor, table: TokenTable) -> Tensor:
         """rho [K]."""
         raise NotImplementedError
@@ -26,7 +31,8 @@ class Ratio(Knob):
 class TokenRatio(Ratio):
     """exp(l - ref_point)."""
 
-    formula: ClassVar = "rho_t = exp(l_t - l_{against},t)"
+    formula: ClassVar = "rho_t = exp(l_t - l_{point},t)"
+    tex: ClassVar = r"\rho_t = \exp(l_t - l_{<point>,t})"
     level: ClassVar = "token"
     name: Literal["token"] = "token"
 
@@ -38,7 +44,8 @@ class TokenRatio(Ratio):
 class SequenceRatio(Ratio):
     """exp(mean over the rollout's loss tokens of l - ref_point), the same for all of them, gradient through all (GSPO)."""
 
-    formula: ClassVar = "rho = exp(mean_t (l_t - l_{against},t))"
+    formula: ClassVar = "rho = exp(mean_t (l_t - l_{point},t))"
+    tex: ClassVar = r"\rho_i = \exp \left( \frac{1}{L_i} \sum_t (l_t - l_{<point>,t}) \right)"
     level: ClassVar = "sequence"
     name: Literal["sequence"] = "sequence"
 
@@ -50,7 +57,8 @@ class SequenceRatio(Ratio):
 class SequenceTokenRatio(Ratio):
     """Value of `sequence`, gradient of token t only: exp(sg(s) + l_t - sg(l_t)) (GSPO-token)."""
 
-    formula: ClassVar = "rho_t = exp(sg(mean_t (l_t - l_{against},t)) + l_t - sg(l_t))"
+    formula: ClassVar = "rho_t = exp(sg(mean_t (l_t - l_{point},t)) + l_t - sg(l_t))"
+    tex: ClassVar = r"\rho_t = \exp(\mathrm{sg}[s_i] + l_t - \mathrm{sg}[l_t]), \quad s_i = \frac{1}{L_i} \sum_t (l_t - l_{<point>,t})"
     level: ClassVar = "sequence"
     name: Literal["sequence_token"] = "sequence_token"
 
@@ -63,7 +71,8 @@ class SequenceTokenRatio(Ratio):
 class GeometricRatio(Ratio):
     """exp of the mean of the clamped log-ratios; `gmpo` clips them by token before the mean (GMPO)."""
 
-    formula: ClassVar = "rho = exp(mean_t clip(l_t - l_{against},t))"
+    formula: ClassVar = "rho = exp(mean_t clip(l_t - l_{point},t))"
+    tex: ClassVar = r"d_t = l_t - l_{<point>,t}"
     level: ClassVar = "geometric"
     name: Literal["geometric"] = "geometric"
 
@@ -76,6 +85,7 @@ class NoRatio(Ratio):
     """1: for surrogates that use log-probs alone."""
 
     formula: ClassVar = "rho = 1"
+    tex: ClassVar = r"\rho = 1"
     level: ClassVar = "none"
     name: Literal["none"] = "none"
 

@@ -19,6 +19,7 @@ class PPOClip(Surrogate):
     """
 
     formula: ClassVar = "S = min(A rho, A clip(rho, 1 - {clip_low}, 1 + {clip_high}))"
+    tex: ClassVar = r"S = \min(A \rho,\, A\, \mathrm{clip}(\rho,\, 1 - <clip_low>,\, 1 + <clip_high>))"
     name: Literal["ppo_clip"] = "ppo_clip"
     clip_low: float = Field(0.2, ge=0, description="1 - clip_low is the lower bound of the ratio")
     clip_high: float = Field(0.2, ge=0, description="1 + clip_high is the upper bound of the ratio")
@@ -30,6 +31,12 @@ class PPOClip(Surrogate):
         text = super().describe()
         text = text if self.dual is None else f"{text}; A < 0: max(that, {self.dual} A)"
         return text if self.delta is None else f"{text}; rho <= {self.delta} before"
+
+    def latex(self) -> str:
+        """With the optional bounds in use."""
+        text = super().latex()
+        text += "" if self.dual is None else self.fill(r"; \quad A < 0:\ S \leftarrow \max(S,\, <dual> A)")
+        return text if self.delta is None else text + self.fill(r"; \quad \rho \leq <delta>")
 
     def __call__(self, x: Point) -> tuple[Tensor, Tensor]:
         """Bounded where the clipped branch is the smaller one, or where dual or delta acts."""
@@ -49,6 +56,7 @@ class Cispo(Surrogate):
     """sg(clip(rho, min_ratio, max_ratio)) A l: every token keeps its gradient, its weight is bounded. Bounds are absolute, not 1 + eps."""
 
     formula: ClassVar = "S = sg(clip(rho, {min_ratio}, {max_ratio})) A l"
+    tex: ClassVar = r"S = \mathrm{sg}[\mathrm{clip}(\rho,\, <min_ratio>,\, <max_ratio>)]\, A\, l"
     name: Literal["cispo"] = "cispo"
     min_ratio: float = Field(0.0, ge=0, description="lower bound of the ratio")
     max_ratio: float = Field(5.0, gt=0, description="upper bound of the ratio")
@@ -64,6 +72,10 @@ class Gmpo(Surrogate):
     """A exp(mean_t of the clipped log-ratios): for A > 0 min(d, clip(d, -lo, hi)), for A < 0 max of the two. One term for each rollout."""
 
     formula: ClassVar = "S = A exp(mean_t m(d_t, clip(d_t, -{clip_low}, {clip_high}))), m = min for A > 0, max for A < 0"
+    tex: ClassVar = (
+        r"S = A \exp \left( \frac{1}{L_i} \sum_t m(d_t,\, \mathrm{clip}(d_t,\, -<clip_low>,\, <clip_high>)) \right), "
+        r"\quad m = \min\ (A > 0),\ \max\ (A < 0)"
+    )
     levels: ClassVar = ("geometric",)
     name: Literal["gmpo"] = "gmpo"
     clip_low: float = Field(0.4, ge=0, description="lower bound in log space")
@@ -80,6 +92,7 @@ class SoftGate(Surrogate):
     """A (4 / tau) sigmoid(tau (rho - 1)), tau by the sign of A (SAPO): a smooth fall-off instead of a clip."""
 
     formula: ClassVar = "S = A (4 / tau) sigmoid(tau (rho - 1)), tau = {tau_positive} for A > 0, {tau_negative} else"
+    tex: ClassVar = r"S = A \frac{4}{\tau} \sigma(\tau (\rho - 1)), \quad \tau = <tau_positive>\ (A > 0),\ <tau_negative>\ (A \leq 0)"
     name: Literal["soft_gate"] = "soft_gate"
     tau_positive: float = Field(1.0, gt=0, description="temperature for A > 0")
     tau_negative: float = Field(1.05, gt=0, description="temperature for A <= 0")
@@ -94,6 +107,7 @@ class ProbMask(Surrogate):
     """A rho, but zero where the probability has moved too far from the sampler's in the direction A pushes (DPPO)."""
 
     formula: ClassVar = "S = A rho; 0 where p - p_b > {high} and A > 0, or p - p_b < -{low} and A < 0"
+    tex: ClassVar = r"S = A \rho\, (1 - [A > 0,\, p - p_b > <high>] - [A < 0,\, p - p_b < -<low>])"
     name: Literal["prob_mask"] = "prob_mask"
     low: float = Field(0.2, ge=0, description="largest fall of the probability that still learns, for A < 0")
     high: float = Field(0.2, ge=0, description="largest rise of the probability that still learns, for A > 0")

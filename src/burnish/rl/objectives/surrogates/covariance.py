@@ -25,6 +25,9 @@ class ClipCov(PPOClip):
     """
 
     formula: ClassVar = PPOClip.formula + "; 0 on a random {share} of tokens with (A - mean A)(l - mean l) in ({lower}, {upper})"
+    tex: ClassVar = (
+        PPOClip.tex + r"; \quad 0\ \mathrm{on\ a\ share\ of}\ <share>\ \mathrm{with}\ (A - \bar{A})(l - \bar{l}) \in (<lower>, <upper>)"
+    )
     needs_start: ClassVar = True
     name: Literal["clip_cov"] = "clip_cov"  # type: ignore[assignment]
     share: float = Field(2e-4, gt=0, le=1, description="share of all tokens that is dropped")
@@ -55,6 +58,7 @@ class KLCov(PPOClip):
     """As PPO, but the top `share` of tokens (at least one) by covariance gets + coef |l - l_o| in the loss."""
 
     formula: ClassVar = PPOClip.formula + "; - {coef} |l - l_o| on the top {share} of tokens by (A - mean A)(l - mean l)"
+    tex: ClassVar = PPOClip.tex + r" - <coef>\, |l - l_o|\, [\mathrm{top}\ <share>\ \mathrm{by}\ (A - \bar{A})(l - \bar{l})]"
     needs_start: ClassVar = True
     name: Literal["kl_cov"] = "kl_cov"  # type: ignore[assignment]
     share: float = Field(2e-4, gt=0, le=1, description="share of all tokens that is held")

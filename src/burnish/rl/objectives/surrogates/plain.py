@@ -39,6 +39,7 @@ class Linear(Surrogate):
     """A rho: the off-policy policy gradient."""
 
     formula: ClassVar = "S = A rho"
+    tex: ClassVar = r"S = A\, \rho"
     name: Literal["linear"] = "linear"
 
     def __call__(self, x: Point) -> tuple[Tensor, Tensor]:
@@ -50,6 +51,7 @@ class Log(Surrogate):
     """A l: REINFORCE, RLOO on-policy, GPG. Its value is not comparable across steps; `objective/surrogate` is."""
 
     formula: ClassVar = "S = A l"
+    tex: ClassVar = r"S = A\, l"
     levels: ClassVar = ("none",)
     name: Literal["log"] = "log"
 

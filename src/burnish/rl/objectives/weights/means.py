@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from burnish.rl.objectives.formula import number
 from burnish.rl.objectives.knob import Knob
 from burnish.rl.objectives.tokens import TokenTable
 from burnish.runs.errors import UserError
@@ -35,6 +36,7 @@ class TokenMean(Weights):
     """1 / Z (DAPO's code, CISPO, LitePPO)."""
 
     formula: ClassVar = "w = 1 / (all kept tokens)"
+    tex: ClassVar = r"w = \frac{1}{\sum_j L_j}"
     name: Literal["token_mean"] = "token_mean"
 
     def of_rollouts(self, table: TokenTable) -> Tensor:
@@ -46,6 +48,7 @@ class PromptMean(Weights):
     """1 / (P * tokens of the prompt's kept rollouts) (DAPO's and ScaleRL's formula)."""
 
     formula: ClassVar = "w = 1 / (P * sum_j L_j of the prompt)"
+    tex: ClassVar = r"w = \frac{1}{P \sum_{j \in g} L_j}"
     name: Literal["prompt_mean"] = "prompt_mean"
 
     def of_rollouts(self, table: TokenTable) -> Tensor:
@@ -59,6 +62,7 @@ class SequenceMean(Weights):
     """1 / (N L_i) (GRPO, GSPO, SAPO; GMPO, whose tokens share one term)."""
 
     formula: ClassVar = "w = 1 / (N L_i)"
+    tex: ClassVar = r"w = \frac{1}{N L_i}"
     name: Literal["sequence_mean"] = "sequence_mean"
 
     def of_rollouts(self, table: TokenTable) -> Tensor:
@@ -75,7 +79,19 @@ class SequenceSum(Weights):
 
     def describe(self) -> str:
         """With the constant where there is one."""
-        return self.formula if self.max_length is None else f"w = 1 / (N * {self.max_length})"
+        return self.formula if self.max_length is None else f"w = 1 / (N * {self._length})"
+
+    def latex(self) -> str:
+        """With the constant where there is one."""
+        return (
+            r"w = \frac{1}{N}"
+            if self.max_length is None
+            else rf"w = \frac{{1}}{{N \cdot {number(self.max_length)}}}".replace(number("limit"), r"L_{\max}")
+        )
+
+    @property
+    def _length(self) -> str:
+        return "L_max" if self.max_length == "limit" else str(self.max_length)
 
     def of_rollouts(self, table: TokenTable) -> Tensor:
         """UserError while the limit is unknown."""

@@ -1,0 +1,1 @@
+"""What the doctor looks for: modules with `diagnose(run) -> list[Finding]`, found by listing this package."""

@@ -1,0 +1,115 @@
+"""A learning rate that is too high: each update carries the policy too far, and what was learned is lost."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from burnish.rl.doctor.finding import Finding, TooLittle
+from burnish.rl.doctor.reading import RunView
+from burnish.rl.doctor.trends import change
+from burnish.rl.doctor.words import ends, enough, number, share
+
+KL, HARMFUL, PROBES = 0.1, 0.06, 3
+"""Nats per token that one update may move the policy, in the mean over the so many largest probed steps; and where success falls, too."""
+FALL, ERRORS = 0.05, 3.0
+"""The fall of success (or reward) that counts, and in standard errors of its scatter."""
+RISE, OVERSHOOT = 0.3, 0.05
+"""Fine-tuning: nats that the loss may rise above its start; nats by which a step may raise the loss of its own examples."""
+
+
+def diagnose(run: RunView) -> list[Finding]:
+    """learning_rate, not_finite."""
+    found = _not_finite(run)
+    if run.stage == "sft":
+        return found + _tuning(run)
+    enough(run, "rl", 3)
+    steps, moved = _per_update(run)
+    if len(moved) < PROBES:
+        if found:
+            return found
+        raise TooLittle(f"how far a step moves the policy was measured in fewer than {PROBES} steps")
+    places = np.argsort(moved)[::-1][:PROBES]
+    far, fallen = float(np.mean([moved[place] for place in places])), _fallen(run)
+    if far <= (HARMFUL if fallen else KL):
+        return found
+    evidence = [f"KL of single updates (nats per token): {', '.join(f'{number(moved[n])} (step {steps[n]})' for n in sorted(places))}"]
+    for metric in ("success", "entropy"):
+        at, values = run.series(metric)
+        if len(values) >= 3:
+            evidence.append(ends(at, values, metric))
+    sentence = f"Single updates move the policy by {number(far)} nats per token{', and success falls' if fallen else ''}."
+    return [*found, _fault("rl", run.setting("rl.learning_rate"), sentence, evidence)]
+
+
+def _per_update(run: RunView) -> tuple[list[int], list[float]]:
+    """KL of a step by its number of optimiser updates: probed after the step, else what the ratios of later updates show."""
+    updates = dict(zip(*run.series("learner/updates")))
+    for name in ("update/kl", "policy_kl/k3"):
+        steps, moved = run.series(name)
+        if len(moved) >= PROBES:
+            return steps, [value / max(1.0, updates.get(step, 1.0)) for step, value in zip(steps, moved)]
+    return [], []
+
+
+def _fallen(run: RunView) -> bool:
+    """Whether success (where unknown, the reward) ended clearly below its first steps."""
+    values = run.series("success")[1] or run.series("reward")[1]
+    if len(values) < 6:
+        return False
+    difference, errors = change(values, first=2)
+    return difference < -FALL and errors < -ERRORS
+
+
+def _tuning(run: RunView) -> list[Finding]:
+    enough(run, "sft", 10)
+    steps, loss = run.series("loss")
+    probed, change = run.series("update/loss_change")
+    if len(loss) < 10:
+        raise TooLittle("the loss was logged in fewer than 10 steps")
+    start, n = loss[0], max(3, len(loss) // 10)
+    means = [float(np.mean(loss[at : at + n])) for at in range(1, len(loss) - n + 1)]
+    peak = int(np.argmax(means))
+    risen, worse = means[peak] - start, [value for value in change if value > OVERSHOOT]
+    often = len(worse) / len(change) if change else 0.0
+    if not (risen > max(RISE, 0.5 * start) or (len(worse) >= 2 and often >= 0.2)):
+        return []
+    evidence = [f"loss {number(start)} at step {steps[0]}, {number(means[peak])} over steps {steps[peak + 1]} to {steps[peak + n]}, "
+                f"{number(loss[-1])} at step {steps[-1]}"]  # fmt: skip
+    if change:
+        top = int(np.argmax(change))
+        evidence.append(
+            f"{share(often)} of {len(change)} probed steps raised the loss of their own examples by more than {OVERSHOOT} nats a token "
+            f"(most: {number(change[top])} at step {probed[top]})"
+        )
+    what = f"The loss rose by {number(risen)} nats above its start: " if risen > RISE else ""
+    return [
+        _fault("sft", run.setting("sft.learning_rate"), f"{what or 'Steps overshoot: '}the updates undo what the model knew.", evidence)
+    ]
+
+
+def _fault(stage: str, rate: object, sentence: str, evidence: list[str]) -> Finding:
+    known = f"now {number(rate)}; try {number(rate / 10)}" if isinstance(rate, float) else "try a tenth"
+    remedy = f"lower {stage}.learning_rate ({known}) or lengthen {stage}.warmup"
+    return Finding("learning_rate", "fault", f"The learning rate is too high. {sentence}", tuple(evidence), remedy, cause=15)
+
+
+def _not_finite(run: RunView) -> list[Finding]:
+    bad = [(row["step"], name) for row in run.metrics for name in ("loss", "grad_norm") if _odd(row.get(name))]
+    if not bad:
+        return []
+    return [
+        Finding(
+            "not_finite",
+            "fault",
+            f"{bad[0][1]} is not finite from step {bad[0][0]} on ({len({step for step, _ in bad})} steps).",
+            (),
+            f"lower {run.stage}.learning_rate, train in float32 (model.dtype), and resume from a checkpoint before step {bad[0][0]}",
+            cause=14,
+        )
+    ]
+
+
+def _odd(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

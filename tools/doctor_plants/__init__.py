@@ -1,0 +1,1 @@
+"""Short runs with and without planted faults, for measuring the doctor."""
