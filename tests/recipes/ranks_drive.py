@@ -140,8 +140,14 @@ def share(trap: resume_traps.Trap) -> None:
     trap.around(Engine, "step", after=True)
 
 
+def settings(folder: Path, output: Path) -> dict[str, Any]:
+    """A short run with a lag, a curriculum and a reward that keep a state, and evaluations."""
+    out = resume_world.settings(folder, "rl-lag2", output)
+    return {**out, "rl": {**out["rl"], "steps": 6}}
+
+
 def trained(folder: Path, output: Path, spec: tuple[str, int] | None = None, victim: int = -1) -> Callable[[int], Any]:
-    """Trains `rl-lag2` under two ranks (resuming where there is something); the victim kills itself at a place of `resume_traps`."""
+    """Trains under two ranks (resuming where there is something); the victim kills itself at a place of `resume_traps`."""
 
     def work(rank: int) -> dict[str, Any]:
         import torch
@@ -153,7 +159,7 @@ def trained(folder: Path, output: Path, spec: tuple[str, int] | None = None, vic
         if rank == victim:
             resume_traps.Trap(*spec, folder / "killed.note")
         try:
-            result = train(TrainConfig.model_validate(resume_world.settings(folder, "rl-lag2", output)), resume=True, command="test")
+            result = train(TrainConfig.model_validate(settings(folder, output)), resume=True, command="test")
         except (Exception, KeyboardInterrupt) as error:
             (folder / f"said-{rank}.txt").write_text(f"{type(error).__name__}: {error}")
             raise

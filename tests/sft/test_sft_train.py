@@ -55,6 +55,7 @@ def test_it_learns_and_logs_the_usual_names(tmp_path):
     assert rows[54]["eval_loss"] < rows[0]["eval_loss"] - 2
     assert rows[54]["epoch"] == 6.0
     assert rows[54]["num_tokens"] == 6 * rows[9]["num_tokens"]
+    assert rows[54]["compute/flops"] == pytest.approx(6 * rows[9]["compute/flops"])
     assert (found["step"], found["stopped"], found["eval_loss"]) == (54, "done", rows[54]["eval_loss"])
     best = min((row["eval_loss"], row["step"]) for row in rows if "eval_loss" in row and row["step"])
     assert (found["best_value"], found["best_step"]) == best

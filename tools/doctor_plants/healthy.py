@@ -27,7 +27,8 @@ def healthy(task: str) -> list[Trial]:
     rl("lag", lag=2)
     rl("cool", sampling={"temperature": 0.7})
     rl("hot", sampling={"temperature": 1.2})
-    rl("saturated", base="good")
+    easy = {"rows": lambda world: world.easiest(400), "held_out": lambda world: world.easiest(60, "test")}
+    out.append(Trial("ok-rl-saturated", 0, "healthy", "rl", base="good", **easy))
     rl("sparse", base="poor")
     rl("lora", learning_rate=1e-3, **lora)
     rl("chat", base="chat")

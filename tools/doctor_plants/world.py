@@ -53,6 +53,12 @@ class World:
             row["answer"] = problem.answer
         return [as_chat(row) for row in found] if chat else found
 
+    def easiest(self, n: int, split: str = "train") -> list[dict[str, Any]]:
+        """Rows of the shortest problems, of the operations that are learned first."""
+        rows = self.rows(8 * n, split)
+        short = min(len(row["answer"]) for row in rows)
+        return [row for row in rows if len(row["answer"]) == short and not row["prompt"].startswith(("cae", "rot"))][:n]
+
     def tokenizer(self, chat: bool) -> Any:
         """Characters of the task."""
         seen = {letter for problem in self.problems(3000) for letter in problem.prompt + problem.answer}

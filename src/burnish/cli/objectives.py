@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints rows, a formula or differences."""
+    from burnish.recipes import papers
     from burnish.reports import tables
     from burnish.rl.objectives import listing, presets
     from burnish.rl.objectives.objective import diff
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
     elif wanted == 1:
         texts = {"text": chosen[0].describe(), "latex": chosen[0].describe(latex=True)}
         document = {"name": chosen[0].name, **texts, "filters": presets.filters(chosen[0].name), "knobs": plain(chosen[0])}
+        texts["text"] += papers.brings(chosen[0].name)
         print(json.dumps(document) if args.json else texts["latex" if args.latex else "text"])
     else:
         lines = diff(*chosen)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from burnish.inference.cache import Block, Cache
-from burnish.inference.shared import PART, Sharing
 
 KEY_MULTIPLE = 16  # key lengths are rounded up to a multiple of this in exact mode
 SMALL_PRODUCT = 400  # torch multiplies smaller matrices with another kernel, whose sums are ordered differently
@@ -61,49 +60,28 @@ class DecodePlan:
         keys.view(-1, dim).index_copy_(0, index, k.reshape(-1, dim))
         values.view(-1, values.shape[3]).index_copy_(0, index, v.reshape(-1, values.shape[3]))
         group = q.shape[1] // kv_heads
-        sharing = self.cache.sharing(rows, kv_heads, group)
-        start = 0 if sharing is None else sharing.shortest
-        length = self.longest
-        if self.exact:
-            length = start + rounded_key_length(max(length - start, 1), group, min(dim, values.shape[3]))
+        length = rounded_key_length(self.longest, group, min(dim, values.shape[3])) if self.exact else self.longest
         if length > capacity:
             self.cache.reserve(rows, length)
             return self.attend(layer, q, k, v, scaling, softcap, window)
         # [rows * kv_heads, group, dim] against [rows * kv_heads, length, dim]: grouped heads need no repeated keys.
         queries = q.reshape(rows * kv_heads, group, dim)
-        seen = keys[:rows].view(rows * kv_heads, capacity, dim)[:, start:length].transpose(1, 2)
-        bias = self._bias_for(start, length, window, kv_heads, group, q.dtype, sharing)
+        seen = keys[:rows].view(rows * kv_heads, capacity, dim)[:, :length].transpose(1, 2)
+        bias = self._bias_for(length, window, kv_heads, group, q.dtype)
         if softcap is None:
             weights = torch.baddbmm(bias, queries, seen, alpha=scaling)
         else:
             weights = torch.bmm(queries, seen).mul_(scaling / softcap).tanh_().mul_(softcap).add_(bias)
+        weights = _softmax(weights)
         held = values[:rows].view(rows * kv_heads, capacity, values.shape[3])
-        if sharing is None:
-            out = self._times(_softmax(weights), held, 0, length, None, self.chunk)
+        if length <= self.chunk:
+            out = torch.bmm(weights, held[:, :length])
         else:
-            cut = sharing.longest
-            shared_keys, shared_values = self.cache.stacks(layer, sharing)
-            shared = sharing.scatter(torch.bmm(sharing.gather(queries), shared_keys.transpose(1, 2)), group).mul(scaling)
-            if softcap is not None:
-                shared = shared.div_(softcap).tanh_().mul_(softcap)
-            if not sharing.uniform or window is not None:
-                shared = shared.add_(self._shared_bias(window, kv_heads, group, q.dtype, sharing))
-            weights = _softmax(torch.cat([shared, weights], dim=2))
-            before = self._times(sharing.gather(weights[:, :, :cut]), shared_values, 0, cut, None, PART)
-            out = self._times(weights[:, :, cut:], held, start, length, sharing.scatter(before, group).contiguous(), self.chunk)
+            out = torch.bmm(weights[..., : self.chunk], held[:, : self.chunk])
+            for start in range(self.chunk, length, self.chunk):
+                end = min(start + self.chunk, length)
+                out.baddbmm_(weights[..., start:end], held[:, start:end])
         return out.view(rows, kv_heads * group, values.shape[3])
-
-    @staticmethod
-    def _times(weights: torch.Tensor, held: torch.Tensor, start: int, end: int, out: torch.Tensor | None, chunk: int) -> torch.Tensor:
-        """out + weights [*, m, end - start] times held[:, start:end], in parts that end at multiples of `chunk`."""
-        first = start
-        while first < end:
-            last = min((first // chunk + 1) * chunk, end)
-            part = weights if (first, last) == (start, end) else weights[..., first - start : last - start]
-            out = torch.bmm(part, held[:, first:last]) if out is None else out.baddbmm_(part, held[:, first:last])
-            first = last
-        assert out is not None
-        return out
 
     def _write_index(self, kv_heads: int, capacity: int) -> torch.Tensor:
         index = self._index.get((kv_heads, capacity))
@@ -112,38 +90,17 @@ class DecodePlan:
             index = self._index[kv_heads, capacity] = (first + self.lengths[:, None]).flatten()
         return index
 
-    def _bias_for(
-        self, start: int, length: int, window: int | None, kv_heads: int, group: int, dtype: torch.dtype, sharing: Sharing | None
-    ) -> torch.Tensor:
-        """0 where key start, start + 1, ... length - 1 is seen, -inf elsewhere: [rows * kv_heads, group, length - start].
-
-        Keys of a row's own shared prefix are not seen here. Made once for all layers that agree on it.
-        """
+    def _bias_for(self, length: int, window: int | None, kv_heads: int, group: int, dtype: torch.dtype) -> torch.Tensor:
+        """0 where the key is seen, -inf elsewhere: [rows * kv_heads, group, length]; made once for all layers that agree on it."""
         key = (length, window, kv_heads, group)
         if key not in self._bias:
-            places = torch.arange(start, length, device=self.cache.device)
-            seen = places <= self.lengths[:, None]
-            if sharing is not None and not sharing.uniform:
-                seen &= places >= sharing.lengths[:, None]
+            seen = torch.arange(length, device=self.cache.device) <= self.lengths[:, None]
             if window is not None:
-                seen &= self.positions[:, None] - self.cache.key_positions[: self.rows, start:length] < window
-            self._bias[key] = self._spread(seen, kv_heads, group, dtype)
+                seen &= self.positions[:, None] - self.cache.key_positions[: self.rows, :length] < window
+            bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+            shape = (self.rows, kv_heads, group, length)
+            self._bias[key] = bias[:, None, None].expand(shape).reshape(self.rows * kv_heads, group, length)
         return self._bias[key]
-
-    def _shared_bias(self, window: int | None, kv_heads: int, group: int, dtype: torch.dtype, sharing: Sharing) -> torch.Tensor:
-        """The same for the shared prefixes: [rows * kv_heads, group, sharing.longest]."""
-        key = (-1, window, kv_heads, group)
-        if key not in self._bias:
-            seen = torch.arange(sharing.longest, device=self.cache.device) < sharing.lengths[:, None]
-            if window is not None:
-                seen &= self.positions[:, None] - self.cache.key_positions[: self.rows, : sharing.longest] < window
-            self._bias[key] = self._spread(seen, kv_heads, group, dtype)
-        return self._bias[key]
-
-    def _spread(self, seen: torch.Tensor, kv_heads: int, group: int, dtype: torch.dtype) -> torch.Tensor:
-        bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
-        shape = (self.rows, kv_heads, group, seen.shape[1])
-        return bias[:, None, None].expand(shape).reshape(self.rows * kv_heads, group, seen.shape[1])
 
 
 class Segment:

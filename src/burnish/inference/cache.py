@@ -12,8 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from burnish.inference.shared import Prefix, Sharing
-
 _STEP = 64  # tokens; a multiple of 16, so that every row of the cache starts on a 64-byte boundary
 
 
@@ -57,9 +55,6 @@ class Cache:
         self.values: list[torch.Tensor] = []
         self.lengths = np.zeros(0, dtype=np.int64)
         self.key_positions = torch.zeros(0, 0, dtype=torch.int64, device=self.device)
-        self.prefixes: list[Prefix | None] = []
-        self._sharing: dict[tuple[int, int, int], Sharing | None] = {}
-        self._stacks: dict[int, tuple[tuple, torch.Tensor, torch.Tensor]] = {}
 
     @property
     def slots(self) -> int:
@@ -84,33 +79,10 @@ class Cache:
         positions = torch.zeros(slots, capacity, dtype=torch.int64, device=self.device)
         positions[: self.slots, : self.capacity] = self.key_positions
         self.key_positions = positions
-        self.prefixes += [None] * (slots - self.slots)
         self.lengths = np.concatenate([self.lengths, np.zeros(slots - self.slots, dtype=np.int64)])
 
-    def sharing(self, rows: int, kv_heads: int, group: int) -> Sharing | None:
-        """How the first `rows` slots share their prompts; None where none of them has a prefix."""
-        key = (rows, kv_heads, group)
-        if key not in self._sharing:
-            some = any(prefix is not None for prefix in self.prefixes[:rows])
-            live = self.lengths[:rows] > 0
-            self._sharing[key] = Sharing(self.prefixes[:rows], live, kv_heads, group, self.device) if some else None
-        return self._sharing[key]
-
-    def stacks(self, layer: int, sharing: Sharing) -> tuple[torch.Tensor, torch.Tensor]:
-        """(keys, values) of the shared prompts, [products, longest, dim]; kept while the same prompts are shared."""
-        if not sharing.stacked:
-            return sharing.stack(self.keys[layer]), sharing.stack(self.values[layer])
-        kept = self._stacks.get(layer)
-        if kept is None or kept[0] != sharing.key:
-            kept = (sharing.key, sharing.stack(self.keys[layer]), sharing.stack(self.values[layer]))
-            self._stacks[layer] = kept
-        return kept[1], kept[2]
-
-    def insert(self, slot: int, block: Block, prefix: Prefix | None = None) -> None:
-        """Put a block's tokens into `slot`, replacing what was there (one entry more is reserved for the next token).
-
-        prefix: what the row shares with others, if anything.
-        """
+    def insert(self, slot: int, block: Block) -> None:
+        """Put a block's tokens into `slot`, replacing what was there (one entry more is reserved for the next token)."""
         self.reserve(slot + 1, block.length + 1)
         if not self.keys:
             # Zeros, not empty memory: what lies behind a row's length is multiplied by zero weights, and 0 * NaN is NaN.
@@ -121,8 +93,6 @@ class Cache:
             mine[slot, :, :n] = theirs
         self.key_positions[slot, :n] = block.positions
         self.lengths[slot] = n
-        self.prefixes[slot] = prefix
-        self._sharing.clear()
 
     def select(self, slot: int) -> Block:
         """A copy of one row."""
@@ -143,8 +113,6 @@ class Cache:
         for target in targets:
             self.key_positions[target, :n] = self.key_positions[source, :n]
             self.lengths[target] = n
-            self.prefixes[target] = self.prefixes[source]
-        self._sharing.clear()
 
     def evict(self, slot: int) -> Block:
         """Take a row out: its tokens as a block; the slot is empty afterwards."""
@@ -155,8 +123,6 @@ class Cache:
     def reset(self, slot: int) -> None:
         """Forget a row (its storage stays)."""
         self.lengths[slot] = 0
-        self.prefixes[slot] = None
-        self._sharing.clear()
 
 
 def _grown(tensor: torch.Tensor, slots: int, capacity: int) -> torch.Tensor:

@@ -13,12 +13,10 @@ import functools
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 
 from burnish.inference.attention import KEY_MULTIPLE, DecodePlan, PrefillPlan, Segment, as_positions, rounded_key_length
 from burnish.inference.cache import Block, Cache
 from burnish.inference.prefill import ALONE, Packing, Path, keep_size
-from burnish.inference.shared import MULTIPLE, PART, QUERIES
 from burnish.inference.support import Facts
 
 ROW_COUNTS = (8, 16, 32, 64)
@@ -30,14 +28,12 @@ CHUNKS = (512, 256, 128, 64, 32, 16)
 class Exactness:
     """ladder: row counts whose bits agree with each other (a single one: every step must have that many rows); empty: none.
     chunk: keys that one product may cover. packing: how prompts may share passes. why: what failed, if anything.
-    shares: siblings may read their prompt's keys and values together.
     """
 
     ladder: tuple[int, ...]
     chunk: int
     packing: Packing
     why: str = ""
-    shares: bool = True
 
 
 def self_test(path: Path, facts: Facts, limit: int) -> Exactness:
@@ -58,7 +54,7 @@ def self_test(path: Path, facts: Facts, limit: int) -> Exactness:
         places = [(5 * i + 2) % n for i in range(8)]
         if torch.equal(reference, _decode(path, facts, blocks, ids, places, n, chunk, crowd=True)):
             ladder.append(n)
-    return Exactness(tuple(sorted(ladder)), chunk, _packing(path, facts, small), shares=shares(blocks[0], facts))
+    return Exactness(tuple(sorted(ladder)), chunk, _packing(path, facts, small))
 
 
 def _prompts(facts: Facts, lengths: Sequence[int]) -> list[list[int]]:
@@ -134,39 +130,6 @@ def _key_chunk_for(kv_heads: int, group: int, dim: int, most: int, dtype: torch.
         if all(torch.equal(attend(n, n + 1, chunk), attend(n, longer, chunk)) for n in bases for longer in _longer(n, most, group, dim)):
             return chunk
     return None
-
-
-def shares(block: Block, facts: Facts) -> bool:
-    """Whether products with shared prompts give a row the same bits whatever its siblings' number and its place among them."""
-    kv_heads, _, dim = block.keys[0].shape
-    group = max(1, facts.heads // kv_heads)
-    return _shares_for(group, dim, facts.dtype, str(facts.device), torch.get_num_threads())
-
-
-@functools.lru_cache(maxsize=64)
-def _shares_for(group: int, dim: int, dtype: torch.dtype, device: str, threads: int) -> bool:
-    generator = torch.Generator().manual_seed(2)
-    most, rows = 512, 64
-    keys, values = (torch.randn(2, most, dim, generator=generator).to(device, dtype) for _ in range(2))
-    queries = torch.randn(2, rows * group, dim, generator=generator).to(device, dtype)
-    weights = torch.randn(2, rows * group, PART, generator=generator).softmax(-1).to(device, dtype)
-
-    def products(start: int, count: int, length: int, padded: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores with `padded` keys, and the first `length` values times their weights, of `count` rows, padded as in `Sharing`."""
-        some, pad = slice(start * group, (start + count) * group), (0, 0, 0, max(0, QUERIES - count * group))
-        w = F.pad(weights[:, some, :length], (0, max(0, min(padded, PART) - length)))
-        scores = torch.bmm(F.pad(queries[:, some], pad), keys[:, :padded].transpose(1, 2))
-        return scores[:, : count * group, :length], torch.bmm(F.pad(w, pad), values[:, : w.shape[2]])[:, : count * group]
-
-    for length in range(MULTIPLE, PART + 1, MULTIPLE):
-        reference = products(0, rows, length, length)
-        for turn, count in enumerate((1, 2, 3, 4, 5, 7, 8, 12, 16, 31, 63, 64)):
-            start = (rows - count) * (turn % 2)
-            some = slice(start * group, (start + count) * group)
-            for padded in (length, length + MULTIPLE, PART, most - 16 * turn):
-                if not all(torch.equal(a, b[:, some]) for a, b in zip(products(start, count, length, max(length, padded)), reference)):
-                    return False
-    return True
 
 
 def _longer(n: int, most: int, group: int, dim: int) -> list[int]:

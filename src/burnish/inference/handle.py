@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from burnish.inference.cache import Block
-from burnish.inference.shared import Prefix
 from burnish.records import Sampling, StopReason, Turn
 
 
@@ -65,7 +64,6 @@ class Handle:
     double: bool = False
     unscored: bool = False  # forced tokens wait for a pass that scores them
     merged: np.ndarray | None = None
-    prefix: Prefix | None = None  # the prompt as far as forks share it
     settle: Callable[[Handle], None] | None = None  # the engine's, to score what is unscored
 
     @property

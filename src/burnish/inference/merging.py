@@ -19,7 +19,6 @@ def fill_merged(out: Handle, parts: Sequence[tuple[Handle, int, int]], blocks: S
     positions = out.block.positions.cpu().numpy()
     segments = np.concatenate([np.full(end - start, i, dtype=np.int64) for i, (_, start, end) in enumerate(parts)])
     out.merged = np.stack([positions, segments])
-    out.prefix = None  # its keys stand at positions of their own
     out.replay = dict(out.replay) | {"paths": paths_of(parts)}
     out.fed = len(out.ids)
     out.offset = (int(positions.max()) + 1 if position is None else position) - len(out.ids)

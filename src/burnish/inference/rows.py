@@ -13,7 +13,6 @@ from burnish.inference.cache import Block
 from burnish.inference.handle import Handle
 from burnish.inference.merging import fill_merged
 from burnish.inference.sampling import child_seed
-from burnish.inference.shared import Prefix
 from burnish.inference.setup import EngineSetup
 from burnish.records import Sampling, StopReason
 from burnish.runs.errors import UserError
@@ -62,7 +61,6 @@ class RowVerbs(EngineSetup):
         self._numbers += 1
         handle = Handle(self._numbers, ids, sampling, seed, agent, budget, extras, replay)
         handle.scored_from = handle.boundary = len(ids)
-        handle.prefix = Prefix.of(len(ids))
         handle.ends = self.eos_ids | frozenset(sampling.stop_ids)
         handle.double = self.facts.dtype == torch.float64
         handle.settle = self._settle

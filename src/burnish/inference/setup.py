@@ -95,7 +95,7 @@ class EngineSetup:
 
     def _make_slots(self, limit: int) -> None:
         dtype = torch.float64 if self.facts.dtype == torch.float64 else torch.float32
-        self._slots = Slots(Cache(self.facts.device), limit, self._exactness.ladder, dtype, self.facts.device, self._exactness.shares)
+        self._slots = Slots(Cache(self.facts.device), limit, self._exactness.ladder, dtype, self.facts.device)
 
     @property
     def path(self) -> str:

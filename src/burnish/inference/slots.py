@@ -18,11 +18,10 @@ _IDLE = Sampling(temperature=0.0)
 class Slots:
     """limit: most slots there may be. ladder: row counts a decoding step may have, ascending (exact mode: those the self-test has
     passed; one count alone means that every step has that many rows). The last is at least `limit`.
-    shares: rows that share a prompt read its keys and values together.
     """
 
-    def __init__(self, cache: Cache, limit: int, ladder: tuple[int, ...], dtype: torch.dtype, device: torch.device, shares: bool = True):
-        self.cache, self.limit, self.ladder, self.shares = cache, limit, ladder, shares
+    def __init__(self, cache: Cache, limit: int, ladder: tuple[int, ...], dtype: torch.dtype, device: torch.device):
+        self.cache, self.limit, self.ladder = cache, limit, ladder
         self.handles: list[Handle | None] = [None] * ladder[-1]
         self.tokens = np.zeros(ladder[-1], dtype=np.int64)
         self.positions = np.zeros(ladder[-1], dtype=np.int64)
@@ -52,7 +51,7 @@ class Slots:
         """Put a fed handle into a slot."""
         self.vacate(slot)
         if handle.block is not None:
-            self.cache.insert(slot, handle.block, handle.prefix if self.shares else None)
+            self.cache.insert(slot, handle.block)
         handle.block, handle.slot = None, slot
         self.handles[slot] = handle
         self.changed()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from burnish.models import lora
+from burnish.models import lora, quant
 from burnish.runs.errors import UserError, did_you_mean
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -32,6 +32,8 @@ def load_model(
     adapter: str | Path | None = None,
     trust_remote_code: bool = False,
     tokenizer: Any = None,
+    quantize: str | None = None,
+    device: str | torch.device | None = None,
 ) -> tuple[Any, Any]:
     """(model, tokenizer), the model in eval mode with every dropout at 0, so that log-probs repeat.
 
@@ -39,6 +41,9 @@ def load_model(
     dtype: a torch dtype or its name ("bfloat16"); None keeps the checkpoint's own.
     adapter: folder of a PEFT adapter to put on the model; it stays trainable.
     tokenizer: an object, a folder or a hub id; None takes the model's own (needed for a model object that came from nowhere).
+    quantize: "nf4" or "fp4" loads the base in 4 bit on `device` (None: the CPU), for an adapter to be trained on (models/quant.py); None
+    does so where `source` or `adapter` is an adapter folder that was trained on such a base; "none" never does. A 4-bit model stays on
+    its device, other models are loaded to the CPU.
 
     Raises UserError for folders that are missing or incomplete, pickled weights, unknown model types, missing weights, hub ids that
     cannot be reached, and a tokenizer with more tokens than the model has.
@@ -61,8 +66,10 @@ def load_model(
             base = _base_of_adapter(folder)
             own = folder if any(folder.glob("tokenizer*")) else None
             with _of_adapter(folder):
-                return load_model(base, dtype, folder, trust_remote_code, tokenizer if tokenizer is not None else own)
-        model = _pretrained(origin, folder, wanted, trust_remote_code)
+                return load_model(base, dtype, folder, trust_remote_code, tokenizer if tokenizer is not None else own, quantize, device)
+        if quantize is None and adapter is not None:
+            quantize = quant.noted(adapter)
+        model = _pretrained(origin, folder, wanted, trust_remote_code, quant.loading(origin, quantize, wanted, device))
     if adapter is not None:
         model = _with_adapter(model, Path(adapter))
     found = tokenizer if tokenizer is not None and not isinstance(tokenizer, str | Path) else None
@@ -185,7 +192,7 @@ def _check_type(where: str, model_type: str | None, remote: bool, trust_remote_c
         raise UserError(f"{where}: model type {model_type!r} is no causal language model; choose one that writes text")
 
 
-def _pretrained(source: str, folder: Path | None, dtype: torch.dtype | None, trust_remote_code: bool) -> Any:
+def _pretrained(source: str, folder: Path | None, dtype: torch.dtype | None, trust_remote_code: bool, more: dict[str, Any]) -> Any:
     import transformers
 
     if folder is not None:
@@ -202,6 +209,7 @@ def _pretrained(source: str, folder: Path | None, dtype: torch.dtype | None, tru
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            **more,
         )
     except UserError:
         raise

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Literal
 
 import pydantic
 import torch
 from torch import nn
 
+from burnish.models import quant
 from burnish.models.heads import base_of
 from burnish.runs.config import Config
 from burnish.runs.errors import UserError, did_you_mean
@@ -65,10 +67,12 @@ def is_adapted(model: nn.Module) -> bool:
 def merge(model: nn.Module) -> Any:
     """The plain model with its adapter's update added to the weights; the model given is used up. A plain model is returned as it is.
 
+    A 4-bit base becomes floating point first, with the values that it had in 4 bit, for these are what the adapter was trained on.
     Raises UserError where the adapter cannot be merged (prompt learning), or where merging makes weights that are not finite.
     """
     if not is_adapted(model):
         return model
+    pass
     _untie(base_of(model))
     try:
         merged = model.merge_and_unload(safe_merge=True)  # type: ignore[operator]
@@ -77,6 +81,38 @@ def merge(model: nn.Module) -> Any:
     for parameter in merged.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     return merged
+
+
+def merged_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The plain model's state dict with the adapter's update added, under the plain names; the model itself is not touched.
+
+    Layers are merged one at a time, so that one layer is copied at most beside the result. A plain model's state dict as it is.
+    Raises UserError where the base is quantised, where the adapter is no LoRA, and where it changes one of two tied weights.
+    """
+    if not is_adapted(model):
+        return dict(model.state_dict())
+    inner: Any = base_of(model)
+    if quant.is_quantised(inner):
+        raise UserError("a 4-bit base cannot be merged in place; use `burnish export`, or model.quantize: none")
+    head, embedding = inner.get_output_embeddings(), inner.get_input_embeddings()
+    if getattr(inner.config.get_text_config(), "tie_word_embeddings", False) and (_wrapped(head) or _wrapped(embedding)):
+        raise UserError("the adapter changes one of two tied weights (head and embedding); leave them out of lora.targets")
+    out: dict[str, torch.Tensor] = {}
+    names = [name for name, module in inner.named_modules() if _wrapped(module)]
+    for name, value in inner.state_dict().items():
+        if not any(name.startswith(layer + ".") for layer in names):
+            out[name] = value
+    for name in names:
+        one: Any = copy.deepcopy(inner.get_submodule(name))
+        if hasattr(one, "modules_to_save"):
+            plain = one.modules_to_save[one.active_adapters[0]]
+        elif hasattr(one, "merge") and hasattr(one, "get_base_layer"):
+            one.merge(safe_merge=True)
+            plain = one.get_base_layer()
+        else:
+            raise UserError(f"the adapter on {name} is no LoRA and cannot be merged; use rl.backend: built_in")
+        out |= {f"{name}.{key}": value for key, value in plain.state_dict().items()}
+    return out
 
 
 def _untie(inner: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from burnish.models import lora
+from burnish.models import lora, quant
 from burnish.runs import atomic
 from burnish.runs.errors import UserError
 
@@ -39,6 +39,7 @@ def write_files(model: Any, tokenizer: Any, folder: str | Path) -> None:
     if not isinstance(model, nn.Module):
         model, tokenizer = model.model, tokenizer or model.tokenizer
     model.save_pretrained(folder)
+    quant.note(model, folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from burnish.data.config import DataConfig
 from burnish.models.lora import LoraConfig
+from burnish.recipes import papers
 from burnish.records import Sampling
+from burnish.rl.temperature import TemperatureConfig
 from burnish.runs.config import FREE_FIELDS, Config
 from burnish.sft.config import SFTConfig
 
@@ -24,6 +27,9 @@ class ModelConfig(Config):
     device: str | None = Field(None, description="where it computes: cpu, cuda, cuda:1 ...; unset: the CPU, a model object where it is")
     adapter: str | None = Field(None, description="PEFT adapter folder to continue from")
     lora: LoraConfig | None = Field(None, description="train a LoRA adapter instead of all weights")
+    quantize: Literal["none", "nf4", "fp4"] | None = Field(
+        None, description="load the base in 4 bit under an adapter (extra quant); unset: as the adapter was trained, else none"
+    )
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass")
     trust_remote_code: bool = Field(False, description="run code that comes with the model (leave off)")
     template_args: dict[str, Any] = Field(default_factory=dict, description="handed to the chat template, e.g. {enable_thinking: false}")
@@ -61,6 +67,7 @@ class EvalConfig(Config):
 class RLConfig(Config):
     """One value for each of the five questions."""
 
+    recipe: str | None = Field(None, description="a paper's recipe (dapo, scalerl): its values where you set none of your own")
     steps: int = Field(100, ge=1, description="batches to learn from")
     learning_rate: float = Field(1e-6, gt=0, description="peak learning rate (LoRA and tiny models want about 10 to 1000 times more)")
     critic_learning_rate: float | None = Field(None, gt=0, description="the critic's, for objectives with one; unset: learning_rate")
@@ -80,6 +87,7 @@ class RLConfig(Config):
     success_above: float | None = Field(1.0, description="a value of your reward function at or above this is a success; null: unknown")
     shapers: tuple[Part, ...] = Field((), description="scores -> scores, in order")
     filters: tuple[Part, ...] | None = Field(None, description="which groups are kept; unset: what the objective's preset asks for")
+    temperature: TemperatureConfig | None = Field(None, description="the sampling temperature follows a target entropy; unset: fixed")
     objective: Part = Field("grpo", description="preset (reinforce, rloo, grpo, dr_grpo, dapo, gspo ...), or {preset: ..., knob: value}")
     beta: float | None = Field(None, ge=0, description="KL coefficient; unset: the preset's")
     minibatches: int = Field(1, ge=1, description="optimiser steps that share one batch")
@@ -88,6 +96,7 @@ class RLConfig(Config):
     micro_tokens: int = Field(16384, ge=1, description="tokens of one forward and backward pass")
     share_prefix: bool = Field(True, description="compute a group's prompt once in training")
     engine_mode: Literal["auto", "exact", "fast"] = Field("auto", description="exact: a token's bits do not depend on its neighbours")
+    backend: Part = Field("built_in", description="what samples: built_in, vllm, or your own; or {name: vllm, its own arguments}")
     slots: int | None = Field(None, ge=1, description="rows the engine decodes at once; unset: chosen by the batch")
     max_rounds: int = Field(4, ge=1, description="how often filters may ask for more groups in one step")
     save_steps: int | None = Field(50, ge=1, description="checkpoint every so many steps (always at the end)")
@@ -112,3 +121,10 @@ class TrainConfig(Config):
     rl: RLConfig = Field(default_factory=RLConfig)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field((), description="metrics.jsonl is always written")
+
+    @classmethod
+    def filled(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With what rl.recipe says and the user does not."""
+        rl = data.get("rl")
+        name = rl.get("recipe") if isinstance(rl, Mapping) else None
+        return {**data, "rl": {**papers.settings(name, rl), **rl}} if isinstance(name, str) else data

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from burnish.models import quant
 from burnish.models.heads import base_of
 from burnish.models.load import load_model
 from burnish.models.lora import add_lora
@@ -29,13 +30,25 @@ def load_policy(config: ModelConfig, model: Any = None, tokenizer: Any = None, t
         raise UserError("model.path is not set; give a local folder, a hub id or an adapter folder (--model.path ...)")
     kept = config.dtype == "auto" or (model is not None and "dtype" not in config.model_fields_set)
     dtype = None if kept else config.dtype
-    network, vocabulary = load_model(config.path if model is None else model, dtype, config.adapter, config.trust_remote_code, tokenizer)
-    if (device := device_for(config.device, model is not None)) is not None:
-        network.to(device_named(device))
+    quant.check(config.quantize, dtype, has_model=model is not None)
+    device = device_for(config.device, model is not None)
+    place = None if device is None else device_named(device)
+    network, vocabulary = load_model(
+        config.path if model is None else model,
+        dtype,
+        config.adapter,
+        config.trust_remote_code,
+        tokenizer,
+        config.quantize,
+        place,
+    )
+    if place is not None and not quant.is_quantised(network):
+        network.to(place)
     if config.lora is not None:
         if hasattr(network, "peft_config"):
             raise UserError("model.lora is set but the model carries an adapter already; drop model.lora to continue training it")
         network = add_lora(network, config.lora)
+    quant.refuse_untrainable(network)
     set_threads(network, threads)
     return Policy(network, vocabulary)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from burnish.models import quant
 from burnish.models.load import check_source
+from burnish.recipes import papers
 from burnish.recipes.config import ModelConfig, TrainConfig
 from burnish.recipes.policy import device_named
-from burnish.recipes.rl import ROOM, build_objective, build_reward
+from burnish.recipes.rl import ROOM, build_backend, build_objective, build_reward
 from burnish.rl.filters.combine import make_filter
+from burnish.rl.filters.replay import refuse_nested
 from burnish.rl.rewards.weighted import Weighted
 from burnish.rl.rollouts.agent import make_thinker
+from burnish.rl.temperature import TemperatureControl
 from burnish.runs import parts, trackers
 from burnish.runs.errors import UserError
 
@@ -45,6 +50,8 @@ def refuse_model(model: ModelConfig, has_model: bool = False) -> None:
     """Raises UserError for a model that is not there, or that the loader would refuse before it reads a weight."""
     if model.device is not None:
         device_named(model.device)
+    adapted = model.lora is not None or model.adapter is not None or (Path(model.path) / "adapter_config.json").exists()
+    quant.check(model.quantize, model.dtype, adapted, has_model)
     if has_model:
         return
     if not model.path:
@@ -63,6 +70,10 @@ def _refuse_sft(config: TrainConfig, held_out: bool) -> None:
 def _refuse_rl(config: TrainConfig, given: Any) -> Weighted:
     """Makes every part that needs no items and no policy, so that a wrong name, argument or combination shows now."""
     rl = config.rl
+    if rl.recipe is not None and not set(papers.settings(rl.recipe, {})) <= rl.model_fields_set:
+        raise UserError(
+            f"rl.recipe is {rl.recipe!r} but its values are not filled in; make the config with burnish.train(recipe=...), load_config or build"
+        )
     objective = build_objective(rl)
     if rl.critic_learning_rate is not None and not any(need.model == "critic" for need in objective.grad_needs()):
         raise UserError(f"rl.critic_learning_rate is set but rl.objective {objective.name!r} has no critic; leave it out, or choose ppo")
@@ -71,10 +82,21 @@ def _refuse_rl(config: TrainConfig, given: Any) -> Weighted:
             f"rl.minibatches is {rl.minibatches} but a step has only {rl.prompts_per_step} groups (rl.prompts_per_step), "
             "which are never cut; lower the one or raise the other"
         )
-    parts.check(f"{ROOM}.curricula", rl.curriculum, ("items",))
-    make_thinker(rl.thinker)
-    for spec in rl.filters or ():
-        make_filter(spec)
+    spec: Any = rl.curriculum
+    while spec is not None:  # a curriculum may wrap another
+        parts.check(f"{ROOM}.curricula", spec, ("items",))
+        spec = spec.get("curriculum") if isinstance(spec, dict) else None
+    thinker = make_thinker(rl.thinker)
+    if hasattr(thinker, "check_limit"):
+        thinker.check_limit(rl.max_new_tokens)
+    build_backend(config, thinker)
+    filters = [make_filter(spec) for spec in rl.filters or ()]
+    refuse_nested(filters)
+    for part in filters:
+        if hasattr(part, "check_objective"):
+            part.check_objective(objective)
+    if rl.temperature is not None:
+        TemperatureControl(rl.temperature, config.sampling.temperature)
     shapers = [parts.make(f"{ROOM}.rewards", spec) for spec in rl.shapers]
     for spec, shaper in zip(rl.shapers, shapers):
         if not hasattr(shaper, "shape"):

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.optim import AdamW
 
+from burnish.inference.backends.built_in import BuiltIn
+from burnish.inference.backends.protocol import CAPABILITIES, label, make_backend, require
 from burnish.inference.engine import Engine
 from burnish.models.eval_mode import switch_checkpointing
 from burnish.models.load import load_model
@@ -28,8 +30,10 @@ from burnish.rl.queue import LagQueue
 from burnish.rl.rewards.weighted import Weighted
 from burnish.rl.rollouts.agent import make_thinker
 from burnish.rl.source import Source
+from burnish.rl.temperature import TemperatureControl
 from burnish.rl.trainer import Trainer, parts_of
 from burnish.runs import atomic, parts, schedules
+from burnish.runs.errors import UserError
 from burnish.runs.folder import Run
 from burnish.runs.groups import ParamGroup
 from burnish.runs.loop import Loop
@@ -37,6 +41,7 @@ from burnish.tasks.eval_steps import save_successes
 from burnish.tasks.evaluation import EvalResult, evaluate
 
 ROOM = "burnish.rl"
+BACKEND_NEEDS = ("token_ids", "logprobs", "load_weights")
 
 
 def build_objective(config: RLConfig) -> Objective:
@@ -65,17 +70,43 @@ def weighted(specs: Sequence[Any], policy: Policy | None, weights: Sequence[floa
     return Weighted(spelled, weights or None, policy.decode if policy is not None else None, success_above)
 
 
+def build_backend(config: TrainConfig, thinker: Any) -> Any:
+    """The backend that samples in place of the built-in engine; None for that one, whose session verbs thinkers use directly.
+
+    Raises UserError, before anything loads, where it lacks what reinforcement learning or the thinker needs (`thinker.requires`; a
+    thinker that declares nothing may need everything), is not installed, or does not go with other settings.
+    """
+    rl = config.rl
+    backend = make_backend(rl.backend)
+    require(backend, rl.backend, BACKEND_NEEDS, "reinforcement learning")
+    declared = getattr(thinker, "requires", None)
+    who = f"the thinker {label(rl.thinker)}" + ("" if declared is not None else " (it declares no `requires`, so it may)")
+    require(backend, rl.backend, CAPABILITIES if declared is None else declared, who)
+    if type(backend) is BuiltIn:
+        return None
+    if rl.engine_mode == "exact":
+        raise UserError(f"rl.engine_mode exact is the built-in engine's; rl.backend {label(rl.backend)} has no such mode: leave it out")
+    if config.model.quantize in ("nf4", "fp4"):
+        raise UserError(f"model.quantize: rl.backend {label(rl.backend)} cannot be handed a 4-bit base; use rl.backend: built_in")
+    backend.check(config.sampling.sampling())
+    return backend
+
+
 def build_source(
     config: TrainConfig, policy: Policy, items: Sequence[Item], measurer: Measurer, objective: Objective, reward: Any
 ) -> Source:
-    """Curriculum, thinker, rewards, shapers, filters and engine, wired up."""
+    """Curriculum, thinker, rewards, shapers, filters, temperature control and engine, wired up."""
     rl = config.rl
     filters = rl.filters if rl.filters is not None else presets.filters(objective.name)
+    thinker = make_thinker(rl.thinker)
+    if (backend := build_backend(config, thinker)) is not None:
+        backend.bind(policy)
     return Source(
         policy=policy,
         engine=Engine(policy.model, policy.tokenizer, policy.eos_ids, mode=rl.engine_mode, slots=rl.slots, max_length=policy.max_length),
         curriculum=make_curriculum(rl.curriculum, items),
-        thinker=make_thinker(rl.thinker),
+        thinker=thinker,
+        backend=backend,
         reward=build_reward(rl, policy, reward),
         measurer=measurer,
         shapers=[parts.make(f"{ROOM}.rewards", spec) for spec in rl.shapers],
@@ -85,6 +116,7 @@ def build_source(
         template_args=config.model.template_args,
         seed=config.seed,
         max_rounds=rl.max_rounds,
+        temperature=TemperatureControl(rl.temperature, config.sampling.temperature) if rl.temperature is not None else None,
     )
 
 

@@ -42,7 +42,7 @@ class Batch:
         return cls(**{**data, "groups": [group_from_dict(group) for group in data["groups"]]})
 
 
-def drawn(group: Group) -> Group:
+def without_replayed(group: Group) -> Group:
     """The group without replayed rollouts: what was drawn for this batch."""
     own = [place for place, score in enumerate(group.scores) if REPLAYED not in score.extras]
     return Group(group.item, [group.rollouts[place] for place in own], [group.scores[place] for place in own])

@@ -7,8 +7,7 @@ from typing import Any
 
 from burnish.hardware.flops import forward_flops
 from burnish.records import Rollout
-from burnish.rl.batch import Batch
-from burnish.rl.batch import drawn as drawn_of
+from burnish.rl.batch import Batch, without_replayed
 
 
 class ComputeMeter:
@@ -29,7 +28,7 @@ class ComputeMeter:
         drawn, trained = [], []
         for group, keep in zip(batch.groups, batch.keep, strict=True):
             kept = [rollout for rollout, flag in zip(group.rollouts, keep, strict=True) if flag]
-            fresh = drawn_of(group).rollouts
+            fresh = without_replayed(group).rollouts
             self.tokens += sum(len(turn.output_ids) for rollout in fresh for turn in rollout.turns)
             drawn += spans_of(fresh, share_prefix=True)
             trained += spans_of(kept, self.share_prefix)

@@ -32,7 +32,8 @@ async def as_finished(coroutines: Iterable[Coroutine[Any, Any, T]]) -> AsyncIter
 class Session:
     """One round of thinking.
 
-    engine: the asyncio view of the session engine. policy: encodes prompts and decodes ids.
+    engine: the asyncio view of the session engine; with another backend the verbs that plain sampling needs (a thinker that declares
+    `requires`, a frozenset of capabilities, is never given less). policy: encodes prompts and decodes ids.
     sampling: the run's sampling settings. template_args: handed to the chat template.
     step, round, seed: where the random numbers come from; see `seed_of`.
     """

@@ -7,11 +7,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from burnish.inference.backends.verbs import SubmitEngine
 from burnish.inference.engine import Engine
 from burnish.inference.session import AsyncEngine
 from burnish.models.policy import Policy
 from burnish.records import Group, Item, Rollout, Sampling, StopReason
-from burnish.rl.batch import Batch, drawn
+from burnish.rl.batch import Batch, without_replayed
 from burnish.rl.filters.combine import Chain
 from burnish.rl.filters.result import FilterResult
 from burnish.rl.measure import Measurer
@@ -33,6 +34,7 @@ class Source:
     A filter with `extend(groups, version)` may add rollouts to each round's groups, after the parts have observed them (replay).
     prompts: groups a step asks for. max_rounds: how often filters may ask for more groups in one step.
     temperature: moves the sampling temperature from step to step; None: `sampling` as it is.
+    backend: samples in place of the engine (`inference.backends`), which then only evaluates; None: the engine's own session verbs.
     """
 
     policy: Policy
@@ -50,6 +52,7 @@ class Source:
     max_rounds: int = 4
     temperature: TemperatureControl | None = None
     timer: Timer = dataclasses.field(default_factory=Timer)
+    backend: Any = None
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -62,6 +65,10 @@ class Source:
     def collect(self, step: int, version: int) -> Batch:
         """The batch of one step; draws again as long as a filter asks for more, up to `max_rounds` rounds."""
         self.engine.refresh(version)
+        if self.backend is not None:
+            with self.timer("weights"):
+                self.backend.refresh(version)
+        self.sampling_at(step)  # on every rank, whether it draws or not
         groups: list[Group] = []
         wanted, rounds, verdict = self.prompts, 0, None
         while wanted > 0 and rounds < self.max_rounds:
@@ -114,7 +121,7 @@ class Source:
             return {}
 
         async def gather() -> list[Rollout]:
-            engine = AsyncEngine(self.engine)
+            engine: Any = AsyncEngine(self.engine) if self.backend is None else SubmitEngine(self.backend)
             session = Session(engine, self.policy, self.sampling_at(step), self.seed, step, number, self.template_args)
             return [rollout async for rollout in self.thinker.think(items, session)]
 
@@ -156,7 +163,7 @@ def trained_only(groups: Sequence[Group], keep: Sequence[Sequence[bool]]) -> lis
 
 def source_metrics(batch: Batch, rounds: int, verdict: FilterResult) -> dict[str, float]:
     """TRL's names where TRL has one. Invalid rollouts are counted and left out of the statistics; replayed ones are only among the kept."""
-    own = [drawn(group) for group in batch.groups]
+    own = [without_replayed(group) for group in batch.groups]
     pairs = [(rollout, score) for group in own for rollout, score in zip(group.rollouts, group.scores)]
     valid = [(rollout, score) for rollout, score in pairs if not score.invalid]
     lengths = [sum(len(turn.output_ids) for turn in rollout.turns) for rollout, _ in valid] or [0]

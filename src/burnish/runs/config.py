@@ -32,6 +32,11 @@ class Config(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
     free_fields: ClassVar[frozenset[str]] = FREE_FIELDS
 
+    @classmethod
+    def filled(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What `load_config` and `build` check in place of the data: a place for values that follow from others (a recipe's)."""
+        return data
+
 
 C = TypeVar("C", bound=Config)
 
@@ -95,6 +100,7 @@ def build(
 
 def _validate(cls: type[C], data: Mapping[str, Any]) -> C:
     """Strictly, as JSON where the data is JSON (so that a list may become a tuple); Python objects are checked as they are."""
+    data = cls.filled(data)
     try:
         text = json.dumps(data)
     except TypeError:

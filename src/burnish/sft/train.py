@@ -11,6 +11,7 @@ import torch
 from torch.optim import AdamW
 
 from burnish.data.examples import Example
+from burnish.hardware.flops import training_flops
 from burnish.models.eval_mode import switch_checkpointing
 from burnish.models.save import write_files
 from burnish.runs import checkpoints
@@ -26,16 +27,25 @@ from burnish.sft.step import Stepper
 
 
 class _Seen:
-    """Tokens that went through the model so far; carried over a kill."""
+    """Tokens that went through the model so far, and the FLOPs of training on them; carried over a kill."""
 
     def __init__(self) -> None:
         self.tokens = 0
+        self.flops = 0.0
+
+    def add(self, model: Any, batch: Sequence[Example], tokens: int) -> dict[str, float]:
+        """Counts one step; each token attends to those before it in its own example, and to itself."""
+        lengths = [len(example.ids) for example in batch]
+        keys = sum(size * (size + 1) / 2 for size in lengths) / max(1, sum(lengths))
+        self.tokens += tokens
+        self.flops += training_flops(model, tokens, keys)
+        return {"num_tokens": self.tokens, "compute/flops": self.flops}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"tokens": self.tokens}
+        return {"tokens": self.tokens, "flops": self.flops}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.tokens = int(state["tokens"])
+        self.tokens, self.flops = int(state["tokens"]), float(state["flops"])
 
 
 def train_sft(
@@ -75,8 +85,7 @@ def train_sft(
         mover()
         with loop.timer("probe"):
             overshoot = probe.metrics()
-        seen.tokens += sums.seen
-        return {**sums.metrics(), **overshoot, "num_tokens": seen.tokens, "epoch": batches.epoch(step - 1)}
+        return {**sums.metrics(), **overshoot, **seen.add(policy.model, batch, sums.seen), "epoch": batches.epoch(step - 1)}
 
     def eval_fn(step: int) -> dict[str, float]:
         with loop.averaged():

@@ -69,6 +69,20 @@ def chains(n: int, seed: int, split: str, share: float = 0.0, longest: int = 8) 
     return out
 
 
+def careless(problems: Sequence[Chain], slips: float, seed: int) -> list[Chain]:
+    """The same chains as a careless teacher writes them: with chance `slips` a state is any at all, and the next goes on from it."""
+    generator = rng("scalerl careless", seed)
+    out = []
+    for problem in problems:
+        place, written = STATES.index(problem.prompt[0]), []
+        for move in problem.prompt[1 : 1 + len(problem.states)]:
+            slipped = generator.random() < slips
+            place = int(generator.integers(len(STATES))) if slipped else (place + OPERATIONS[move]) % len(STATES)
+            written.append(STATES[place])
+        out.append(dataclasses.replace(problem, states="".join(written)))
+    return out
+
+
 def ceiling(problems: Sequence[Chain]) -> float:
     """The pass rate of a policy that works every chain out: random answers are met by luck only (1 - u + u/61 on average)."""
     return float(np.mean([problem.states[-1] == problem.answer for problem in problems]))

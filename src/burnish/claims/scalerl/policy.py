@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from burnish.claims.scalerl.chains import ALPHABET, Chain, chains, check
+from burnish.claims.scalerl.chains import ALPHABET, Chain, careless, chains, check
 from burnish.data.examples import to_examples
 from burnish.data.formats import load_rows
 from burnish.models import tiny, tokenizer
@@ -32,13 +32,14 @@ def parameters(policy: Policy) -> int:
 
 
 def fine_tune(policy: Policy, folder: Path, seed: int, settings: dict[str, Any]) -> tuple[int, float]:
-    """SFT on right chains until the pass rate on prompts of their own reaches `wanted`; (steps, that pass rate).
+    """SFT on a careless teacher's chains until the pass rate on prompts of their own reaches `wanted`; (steps, that pass rate).
 
-    settings: "steps" at most, "batch", "rate", "rows", "every" so many steps a check, "wanted"; "prompts" of the check and the "share" of
-    random answers among them.
+    settings: "steps" at most, "batch", "rate", "rows", "slips" of the teacher, "every" so many steps a check, "wanted"; "prompts" of the
+    check and the "share" of random answers among them.
     """
     steps, batch = int(settings["steps"]), int(settings["batch"])
-    rows = [one.row(f"sft-{place}") for place, one in enumerate(chains(settings["rows"], seed, "train", longest=settings["longest"]))]
+    taught = careless(chains(settings["rows"], seed, "train", longest=settings["longest"]), settings["slips"], seed)
+    rows = [one.row(f"sft-{place}") for place, one in enumerate(taught)]
     config = SFTConfig(steps=steps, batch_size=batch, learning_rate=settings["rate"], schedule="constant", warmup=0.02, seed=seed)
     asked = chains(settings["prompts"], seed + 1000, "test", settings["share"], settings["longest"])
     reached = [0, 0.0]

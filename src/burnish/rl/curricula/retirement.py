@@ -1,110 +1,116 @@
-"""No-positive-resampling: an item that is solved is not drawn again (ScaleRL, arXiv 2510.13786). Wraps any other curriculum."""
+"""Prompts that are solved are never drawn again: ScaleRL's No-Positive-Resampling (arXiv 2510.13786, section 3)."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from burnish.records import Item
 from burnish.rl.curricula.base import Curriculum, make_curriculum
-from burnish.rl.curricula.rates import PassRates
 from burnish.runs.errors import UserError
-from burnish.runs.seeds import rng
 
-ATTEMPT = 1_000_000
-"""A further draw within one round is told `round + attempt * ATTEMPT`, so that a curriculum without a state draws anew."""
+Window = Literal["last", "all"]
+TINY = 1e-9
+"""A mean of decimals may fall short of them by rounding."""
+
+
+def retired(visits: Mapping[str, Sequence[float]], at: float = 0.9, window: Window = "last", min_count: int = 1) -> list[str]:
+    """The prompts whose pass rate is at least `at`, in the order of `visits` (prompt -> pass rate of each visit, in order).
+
+    window: the last visit's pass rate, or the mean over all visits. Prompts with fewer than `min_count` visits stay.
+    """
+    out = []
+    for name, rates in visits.items():
+        if len(rates) >= max(1, min_count):
+            rate = rates[-1] if window == "last" else sum(rates) / len(rates)
+            if rate >= at - TINY:
+                out.append(name)
+    return out
 
 
 class Retirement(Curriculum):
-    """Draws from `inner` and leaves out items whose pass rate is `threshold` or more.
+    """Draws from another curriculum and leaves out prompts that the policy already solves.
 
-    history: "last": the rate of an item's last group; "all": of all its rollouts so far. min_count: rollouts that must have been
-    scored before an item may retire. inner: the curriculum that orders the rest (a name, or a mapping with its arguments).
-    exhausted: what happens once every item is retired: "reopen" forgets all rates, so that all items come back (warns once),
-    "refuse" ends the run with a UserError.
+    curriculum: the one inside (a name or mapping; default every item once an epoch). at: pass rate that retires. window: of the last
+    visit, or of all. min_count: visits before a prompt may retire. A visit is one group of scored rollouts; its rate reads `Score.success`.
 
-    Rates read `Score.success`. Metrics: curriculum/retired, curriculum/reopened. Deterministic by (seed, step, round) and the history.
+    The way out: where every prompt is retired, all come back, their visits forgotten, and this warns once.
     """
 
     def __init__(
         self,
         items: Sequence[Item],
-        threshold: float = 0.9,
-        history: str = "last",
-        min_count: int = 8,
-        inner: Any = "shuffled_epochs",
-        exhausted: str = "reopen",
+        curriculum: Any = "shuffled_epochs",
+        at: float = 0.9,
+        window: Window = "last",
+        min_count: int = 1,
     ):
         super().__init__(items)
-        if not 0 < threshold <= 1 or min_count < 1:
-            raise UserError(f"curriculum retirement: threshold {threshold} must be in (0, 1] and min_count {min_count} at least 1")
-        for name, value, known in (("history", history, ("last", "all")), ("exhausted", exhausted, ("reopen", "refuse"))):
-            if value not in known:
-                raise UserError(f"curriculum retirement: {name} is {value!r}; it must be {known[0]!r} or {known[1]!r}")
-        self.threshold, self.exhausted = threshold, exhausted
-        self.inner = make_curriculum(inner, self.items)
-        self.rates = PassRates(decay=1.0 if history == "all" else 0.0, min_count=min_count)
-        self.reopened = 0
+        if not 0 < at <= 1 or min_count < 1 or window not in ("last", "all"):
+            raise UserError(
+                f"curriculum retirement: at {at} must lie in (0, 1], min_count {min_count} must be at least 1"
+                f" and window {window!r} 'last' or 'all'"
+            )
+        self.inner = make_curriculum(curriculum, items)
+        self.at, self.window, self.min_count = at, window, min_count
+        self.visits: dict[str, list[float]] = {}  # item id -> [visits, rate of the last, sum of all]
+        self._names = {item.id for item in self.items}
         self._warned = False
 
-    def retired(self, item_id: str) -> bool:
-        """Whether the item's rate is known and at or above the threshold."""
-        rate = self.rates.rate(item_id)
-        return rate is not None and rate >= self.threshold
+    def is_retired(self, item_id: str) -> bool:
+        """Whether a prompt is left out now."""
+        count, last, total = self.visits.get(item_id, [0.0, 0.0, 0.0])
+        return count >= self.min_count and (last if self.window == "last" else total / count) >= self.at - TINY
 
     def draw(self, n: int, state: Mapping[str, Any]) -> list[Item]:
-        """n items that are not retired; where fewer are left, some come twice."""
-        active = [item for item in self.items if not self.retired(item.id)] or self._reopen()
-        number, chosen, seen, attempt = int(state.get("round", 0)), [], 0, 0
-        while len(chosen) < n and seen < 2 * len(self.items) + n:
-            fresh = list(self.inner.draw(n - len(chosen), {**state, "round": number + ATTEMPT * attempt}))
-            if not fresh:
-                break
-            chosen += [item for item in fresh if not self.retired(item.id)]
-            seen, attempt = seen + len(fresh), attempt + 1
-        if len(chosen) < n:  # the inner curriculum insists on retired items
-            generator = rng("retirement", int(state.get("seed", 0)), int(state["step"]), number)
-            chosen += [active[place] for place in generator.integers(len(active), size=n - len(chosen))]
-        return chosen
+        """n items that are not retired."""
+        if all(self.is_retired(item.id) for item in self.items):
+            self._bring_back()
+        out: list[Item] = []
+        rounds = 0
+        while len(out) < n:
+            drawn = self.inner.draw(n - len(out), {**state, "round": int(state.get("round", 0)) + 10_000 * rounds})
+            out += [item for item in drawn if not self.is_retired(item.id)]
+            rounds += 1
+            if rounds > 50 + 20 * len(self.items) // n:  # an inner curriculum that only ever draws retired prompts
+                left = [item for item in self.items if not self.is_retired(item.id)]
+                out += [left[place % len(left)] for place in range(n - len(out))]
+        return out
 
-    def _reopen(self) -> list[Item]:
-        if self.exhausted == "refuse":
-            raise UserError(
-                f"curriculum retirement: all {len(self.items)} items have a pass rate of {self.threshold} or more and are retired; "
-                "add harder items, stop earlier, or set exhausted to 'reopen'"
-            )
-        if not self.reopened:
-            warnings.warn("retirement: every item is retired; all come back (add harder items, or stop)", stacklevel=3)
-        self.reopened += 1
-        self.rates.counts.clear()
-        return self.items
+    def _bring_back(self) -> None:
+        self.visits = {}
+        if not self._warned:
+            self._warned = True
+            text = "retirement: every prompt is solved and was retired; all of them come back (add harder prompts, or stop)"
+            warnings.warn(text, stacklevel=3)
 
     def observe(self, batch: Any) -> None:
-        """Counts the successes of a scored batch (`batch.groups`); the inner curriculum is shown it too."""
-        known = self.rates.add(batch.groups)
-        if batch.groups and not known and not self._warned:
-            self._warned = True
-            text = "retirement: the scores carry no success, so no item ever retires; use a reward that sets it"
-            warnings.warn(text, stacklevel=2)
+        """Counts one visit for each scored group (`batch.groups`); the inner curriculum observes, too."""
+        for group in batch.groups:
+            known = [score.success for score in group.scores if not score.invalid and score.success is not None]
+            if known:
+                rate = float(sum(known)) / len(known)
+                name = group.item.id if group.item.id in self._names else group.item.id.rpartition("#")[0]  # drawn twice: id#2
+                count, _, total = self.visits.get(name, [0.0, 0.0, 0.0])
+                self.visits[name] = [count + 1, rate, total + rate]
         if hasattr(self.inner, "observe"):
             self.inner.observe(batch)
 
     def metrics(self) -> dict[str, float]:
-        """Items retired now, and how often all came back; and what the inner curriculum logs."""
+        """`curriculum/retired`: the share of prompts left out."""
         inner = self.inner.metrics() if hasattr(self.inner, "metrics") else {}
-        retired = sum(self.retired(item.id) for item in self.items)
-        return {**inner, "curriculum/retired": float(retired), "curriculum/reopened": float(self.reopened)}
+        return {**inner, "curriculum/retired": sum(self.is_retired(item.id) for item in self.items) / len(self.items)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Rates, and the inner curriculum's state."""
+        """Visits, and the inner curriculum's state."""
         inner = self.inner.state_dict() if hasattr(self.inner, "state_dict") else {}
-        return {"rates": self.rates.state_dict(), "reopened": self.reopened, "warned": self._warned, "inner": inner}
+        return {"visits": {key: list(value) for key, value in self.visits.items()}, "warned": self._warned, "inner": inner}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        self.rates.load_state_dict(state["rates"])
-        self.reopened, self._warned = int(state["reopened"]), bool(state["warned"])
+        self.visits = {key: [float(number) for number in value] for key, value in state["visits"].items()}
+        self._warned = bool(state["warned"])
         if hasattr(self.inner, "load_state_dict"):
             self.inner.load_state_dict(state["inner"])
 

@@ -89,7 +89,9 @@ class Replay:
         for group in groups:
             rate = self.rates.rate(group.item.id)
             if rate is not None and rate <= self.rare:
-                self.kept += [kept_of(group.item.id, *pair) for pair in zip(group.rollouts, group.scores, strict=True) if self._counts(*pair)]
+                self.kept += [
+                    kept_of(group.item.id, *pair) for pair in zip(group.rollouts, group.scores, strict=True) if self._counts(*pair)
+                ]
         self._shrink()
         return out
 
@@ -136,7 +138,9 @@ class Replay:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        self.kept = [Kept(item, Rollout.from_dict(rollout), Score.from_dict(score), int(age)) for item, rollout, score, age in state["kept"]]
+        self.kept = [
+            Kept(item, Rollout.from_dict(rollout), Score.from_dict(score), int(age)) for item, rollout, score, age in state["kept"]
+        ]
         self.rates.load_state_dict(state["rates"])
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from burnish.records import Score
 from burnish.rl.rewards.errors import broke, load
 from burnish.rl.rewards.truth import Truth, broken
-from burnish.runs import parts
 from burnish.runs.errors import UserError
+from burnish.runs.parts import make, names
 from burnish.tasks.completions import Completions
 
 
@@ -89,8 +89,8 @@ class Majority:
 def _extractor(spec: Any) -> Any:
     if spec is None:
         return str.strip
-    if isinstance(spec, Mapping) or (isinstance(spec, str) and spec in parts.names("burnish.tasks")):
-        spec = parts.make("burnish.tasks", spec)
+    if isinstance(spec, Mapping) or (isinstance(spec, str) and spec in names("burnish.tasks")):
+        spec = make("burnish.tasks", spec)
         spec = spec() if isinstance(spec, type) else spec
     found = load(spec)
     if hasattr(found, "answer_of"):

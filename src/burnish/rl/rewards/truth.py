@@ -7,7 +7,7 @@ from typing import Any
 
 from burnish.records import Rollout, StopReason
 from burnish.rl.rewards.weighted import make_reward, reward_name
-from burnish.runs import parts
+from burnish.runs.parts import names
 from burnish.tasks.completions import Completions, checked_scores
 
 
@@ -15,7 +15,7 @@ class Truth:
     """spec: a reward as anywhere (name, mapping, function, object), or the bare name of a task; None: success is not known."""
 
     def __init__(self, spec: Any = None):
-        if isinstance(spec, str) and spec in parts.names("burnish.tasks"):
+        if isinstance(spec, str) and spec in names("burnish.tasks"):
             spec = {"name": "task", "task": spec}
         self.reward = None if spec is None else make_reward(spec)
 

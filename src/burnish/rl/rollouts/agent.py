@@ -25,6 +25,8 @@ class Agent:
     `Rollout.outcome`; an exception ends the episode with `StopReason.ERROR` and its text as outcome.
     """
 
+    requires = frozenset({"token_ids", "logprobs"})
+
     def __init__(self, agent: Callable[..., Awaitable[Any]] | str, roles: Sequence[str] = (), trained: Sequence[str] | None = None) -> None:
         agent = find(PACKAGE, agent) if isinstance(agent, str) else agent
         if not inspect.iscoroutinefunction(agent):

@@ -11,6 +11,8 @@ from burnish.rl.session import Session, as_finished
 class Single:
     """The ordinary thinker: prompt in, one turn out."""
 
+    requires = frozenset({"token_ids", "logprobs"})
+
     async def think(self, items: Sequence[Item], session: Session) -> AsyncIterator[Rollout]:
         """Yields `group_size` rollouts of one turn for each item, as they finish."""
         async for rollout in as_finished(decode for item in items for decode in self._start(item, session)):

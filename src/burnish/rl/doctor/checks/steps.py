@@ -11,11 +11,11 @@ from burnish.rl.doctor.reading import RunView
 from burnish.rl.doctor.trends import change
 from burnish.rl.doctor.words import ends, enough, number, share
 
-KL, HARMFUL, PROBES = 0.1, 0.06, 3
+KL, HARMFUL, PROBES = 0.15, 0.08, 3
 """Nats per token that one update may move the policy, in the mean over the so many largest probed steps; and where success falls, too."""
 FALL, ERRORS = 0.05, 3.0
 """The fall of success (or reward) that counts, and in standard errors of its scatter."""
-RISE, OVERSHOOT = 0.3, 0.05
+RISE, OVERSHOOT = 0.5, 0.05
 """Fine-tuning: nats that the loss may rise above its start; nats by which a step may raise the loss of its own examples."""
 
 
