@@ -1,6 +1,6 @@
 """Throughput of burnish's engine against transformers.generate: paired in one run, CPU seconds with prefill, one thread.
 
-Run `python benchmarks/engine.py [--rounds 5] [--kind qwen3] [--modules]`. Each round times both, one after the other, on the same
+Run `python -m benchmarks.engine [--rounds 5] [--kind qwen3] [--modules]`. Each round times both, one after the other, on the same
 model and prompts, sampling at temperature 1; the ratio printed is the median of the rounds' ratios (above 1: burnish is faster).
 """
 
@@ -12,6 +12,7 @@ import statistics
 import time
 
 import torch
+from benchmarks.provenance import provenance
 from transformers import GenerationConfig
 
 from burnish.inference.engine import Engine
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kind", default="qwen3", choices=sorted(tiny.KINDS))
     parser.add_argument("--modules", action="store_true", help="run the model's own modules instead of the flat walker")
+    parser.add_argument("--json", help="write everything there")
     args = parser.parse_args()
     torch.set_num_threads(1)
     model = tiny.make(args.kind, hidden=192, layers=6, heads=6, kv_heads=2, vocab=512)
@@ -62,7 +64,9 @@ def main() -> None:
     if args.modules:
         engine._runner = ModulePath(model, engine.facts)
     parameters = sum(p.numel() for p in model.parameters())
-    print(json.dumps({"kind": args.kind, "parameters": parameters, "mode": engine.mode, "path": engine.path, "why": engine.why}))
+    about = {"kind": args.kind, "parameters": parameters, "mode": engine.mode, "path": engine.path, "why": engine.why}
+    print(json.dumps(about))
+    rows = []
     generator = torch.Generator().manual_seed(0)
     for name, (count, length, n, wanted) in CASES.items():
         prompts = torch.randint(0, 256, (count, length), generator=generator)
@@ -78,6 +82,10 @@ def main() -> None:
             "wanted": wanted,
         }
         print(json.dumps(row), flush=True)
+        rows.append(row)
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump({"provenance": provenance(), "about": about, "engine": rows}, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from benchmarks.provenance import provenance
 from benchmarks.race import agreement, setup, trl_side
 

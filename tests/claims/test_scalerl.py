@@ -100,7 +100,7 @@ def test_a_saturating_run_passes_and_other_runs_do_not():
     assert all(all(saturation.passes(one).values()) for one in good)
     assert saturation.verdict(rows(*good), "full").status == "reproduced"
     assert good[0]["short_window"] == "window too short"
-    climbing = [result(seed=seed, drift=0.4) for seed in range(3)]
+    climbing = [result(seed=seed, a=0.5, drift=0.4) for seed in range(3)]
     late = saturation.verdict(rows(*climbing), "full")
     assert late.status == "not reproduced"
     assert late.figures["interval_low"] > late.figures["effect"]

@@ -47,6 +47,10 @@ def test_a_step_counts_generation_and_the_training_of_what_was_kept():
     assert metrics["compute/flops"] == pytest.approx(generation + 3 * 2 * training, rel=1e-12)
     meter.measured(MODEL, drawn.rollouts, share_prefix=False)
     assert meter.flops == pytest.approx(generation + 6 * training + forward(MODEL, [(0, 5), (0, 4)]), rel=1e-12)
+    two, shown = ComputeMeter(MODEL, epochs=2), {}
+    two.trained = (MODEL, MODEL)
+    two(batch, shown)
+    assert shown["compute/flops"] == pytest.approx(generation + 2 * 6 * training, rel=1e-12), "a critic is trained, too"
     other = ComputeMeter(MODEL, epochs=2)
     other.load_state_dict(meter.state_dict())
     again, fresh = {}, {}

@@ -179,7 +179,7 @@ def plain(run):
 
 def sparse(run):
     for step in run.groups:
-        run.groups[step] = [run.group(step, place, 0.03) for place in range(4)]
+        run.groups[step] = [run.group(step, place, 0.01) for place in range(4)]
     run.again()
 
 

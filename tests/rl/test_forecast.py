@@ -164,14 +164,18 @@ def test_a_short_window_is_refused_in_every_world():
     assert verdicts.count("window too short") >= 10
 
 
-def test_weights_are_one_over_the_variance_clustered_by_prompt():
-    items = np.array([[0.0, 1.0, 0.5, 0.5], [1.0, 1.0, 1.0, 1.0], [0.5, 0.5, 0.5, 0.5]])
+def test_weights_know_the_noise_on_these_prompts_only():
+    items = np.array([[0.0, 1.0, 0.5, 0.5], [1.0, 1.0, 1.0, 0.5], [0.5, 0.5, 0.5, 0.5]])
     points = make_points([1.0, 2.0, 3.0], items.mean(1), items, 4, 2)
-    eased = 4.5 / 5
-    assert points.variances() == pytest.approx([0.5 / 3 / 4, eased * (1 - eased) / 8, 0.5 * 0.5 / 8])
-    bare = make_points([1.0, 2.0], [0.5, 1.0], None, 4, 2)
-    assert bare.variances() == pytest.approx([0.5 * 0.5 / 4, eased * (1 - eased) / 4])
+    spread = np.array([0.125, 0.0625, 0.25])
+    assert points.variances() == pytest.approx(spread + 0.25 * 0.125)
+    harder = np.concatenate([items, np.zeros_like(items)], axis=1)  # prompts that are never solved say nothing of the noise
+    more = make_points([1.0, 2.0, 3.0], harder.mean(1), harder, 8, 2).variances()
+    assert more / more.mean() == pytest.approx(points.variances() / points.variances().mean())
+    bare = make_points([1.0, 2.0, 3.0], [0.5, 0.9, 0.5], None, 4, 2)
+    assert bare.variances() == pytest.approx([0.3125, 0.1525, 0.3125])
     assert make_points([1.0, 2.0], [0.5, 1.0]).variances().tolist() == [1.0, 1.0]
+    assert make_points([1.0, 2.0], [1.0, 1.0], None, 4, 2).variances().tolist() == [1.0, 1.0]
 
 
 def test_a_point_with_little_weight_moves_little():

@@ -72,7 +72,7 @@ def merge(model: nn.Module) -> Any:
     """
     if not is_adapted(model):
         return model
-    pass
+    model = quant.dequantised(model)
     _untie(base_of(model))
     try:
         merged = model.merge_and_unload(safe_merge=True)  # type: ignore[operator]

@@ -126,5 +126,6 @@ class TrainConfig(Config):
     def filled(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """With what rl.recipe says and the user does not."""
         rl = data.get("rl")
-        name = rl.get("recipe") if isinstance(rl, Mapping) else None
-        return {**data, "rl": {**papers.settings(name, rl), **rl}} if isinstance(name, str) else data
+        if not isinstance(rl, Mapping) or not isinstance(rl.get("recipe"), str):
+            return data
+        return {**data, "rl": {**papers.settings(rl["recipe"], rl), **rl}}

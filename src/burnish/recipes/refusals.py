@@ -72,7 +72,7 @@ def _refuse_rl(config: TrainConfig, given: Any) -> Weighted:
     rl = config.rl
     if rl.recipe is not None and not set(papers.settings(rl.recipe, {})) <= rl.model_fields_set:
         raise UserError(
-            f"rl.recipe is {rl.recipe!r} but its values are not filled in; make the config with burnish.train(recipe=...), load_config or build"
+            f"rl.recipe is {rl.recipe!r} but its values are not filled in; make the config with burnish.train, load_config or build"
         )
     objective = build_objective(rl)
     if rl.critic_learning_rate is not None and not any(need.model == "critic" for need in objective.grad_needs()):

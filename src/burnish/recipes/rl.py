@@ -146,6 +146,7 @@ def build_trainer(
     learner = Learner(
         policy, objective, measurer, rl.minibatches, rl.epochs, rl.micro_tokens, rl.share_prefix, seed=config.seed
     )  # fmt: skip
+    meter.trained = [one.model for one in learner.trained.values()]
     if config.model.gradient_checkpointing:
         for trained in learner.trained.values():
             switch_checkpointing(trained.model, True)

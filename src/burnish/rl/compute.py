@@ -15,11 +15,13 @@ class ComputeMeter:
 
     compute/tokens: tokens written by the policy. compute/flops: of generation (a prompt once for its group), of measuring passes and of
     training (forward and backward, the kept rollouts, every epoch). Evaluation is left out: it is no part of what a recipe costs.
-    model: the policy's. share_prefix: a group's prompt is computed once in training, too. epochs: passes over one batch.
+    model: the policy's. trained: all that the loss moves (a critic, too).
+    share_prefix: a group's prompt is computed once in training, too. epochs: passes over one batch.
     """
 
     def __init__(self, model: Any, share_prefix: bool = True, epochs: int = 1):
         self.model, self.share_prefix, self.epochs = model, share_prefix, epochs
+        self.trained: Sequence[Any] = (model,)
         self.tokens = 0.0
         self.flops = 0.0
 
@@ -32,7 +34,7 @@ class ComputeMeter:
             self.tokens += sum(len(turn.output_ids) for rollout in fresh for turn in rollout.turns)
             drawn += spans_of(fresh, share_prefix=True)
             trained += spans_of(kept, self.share_prefix)
-        self.flops += forward(self.model, drawn) + 3.0 * self.epochs * forward(self.model, trained)
+        self.flops += forward(self.model, drawn) + 3.0 * self.epochs * sum(forward(model, trained) for model in self.trained)
         metrics |= {"compute/tokens": self.tokens, "compute/flops": self.flops}
 
     def measured(self, model: Any, rollouts: Sequence[Rollout], share_prefix: bool) -> None:

@@ -35,7 +35,7 @@ class GroupSet:
     def move(self, names: Collection[str] | None = None) -> dict[str, float]:
         """Steps the groups the rule (or `names`) says, then forgets the gradients of all groups: a move sees its own loss only.
 
-        Metrics carry TRL's names, with `/group` behind them where there are several groups.
+        Metrics carry TRL's names, with `/group` behind them where there are several groups (but the policy's).
         Raises UserError after MAX_SKIPPED moves in a row whose gradient was not finite.
         """
         chosen = set(names if names is not None else self.groups if self.rule is None else self.rule(self.moves))
@@ -46,7 +46,7 @@ class GroupSet:
         broken = False
         for name in (name for name in self.groups if name in chosen):
             for key, value in self.groups[name].move().items():
-                out[key if len(self.groups) == 1 else f"{key}/{name}"] = value
+                out[key if len(self.groups) == 1 or name == "policy" else f"{key}/{name}"] = value
                 broken |= key == "grad_norm" and not math.isfinite(value)
         for group in self.groups.values():
             group.zero_grad()

@@ -30,7 +30,8 @@ def run_jobs(jobs: Sequence[Job], workers: int = 2, done: Callable[[Job, int], N
 
     done: called with (job, exit code) as each ends. An exception or Ctrl-C here interrupts the running ones, with their children, first.
     """
-    waiting, running, codes = list(jobs), {}, {}
+    waiting, codes = list(jobs), {}
+    running: dict[str, tuple[Job, subprocess.Popen[bytes]]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:

@@ -42,17 +42,17 @@ def fine_tune(policy: Policy, folder: Path, seed: int, settings: dict[str, Any])
     rows = [one.row(f"sft-{place}") for place, one in enumerate(taught)]
     config = SFTConfig(steps=steps, batch_size=batch, learning_rate=settings["rate"], schedule="constant", warmup=0.02, seed=seed)
     asked = chains(settings["prompts"], seed + 1000, "test", settings["share"], settings["longest"])
-    reached = [0, 0.0]
+    seen, rate = [0], [0.0]
 
     def there() -> bool:
-        reached[0] += 1
-        if reached[0] % int(settings["every"]) == 0:
-            reached[1] = float(pass_rates(policy, asked, 4, seed_for("sft check", seed, reached[0])).mean())
-        return reached[1] >= settings["wanted"]
+        seen[0] += 1
+        if seen[0] % int(settings["every"]) == 0:
+            rate[0] = float(pass_rates(policy, asked, 4, seed_for("sft check", seed, seen[0])).mean())
+        return rate[0] >= settings["wanted"]
 
     examples = to_examples(load_rows(rows), policy, "completion", None)
     train_sft(policy, examples, config, Run.create(folder, config), stop_check=there)
-    return reached[0], reached[1]
+    return seen[0], rate[0]
 
 
 @torch.no_grad()

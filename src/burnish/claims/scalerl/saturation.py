@@ -23,11 +23,11 @@ FULL: dict[str, Any] = {
     "prompts": 256,
     "samples": 16,
     "sft": {"steps": 1500, "batch": 64, "rows": 16000, "slips": 0.3, "rate": 5e-3, "every": 25, "wanted": 0.16},
-    "rl_steps": 240,
-    "rl_rate": 3e-4,
+    "rl_steps": 480,
+    "rl_rate": 7e-4,
     "rl_prompts": 32,
     "group": 8,
-    "eval_every": 4,
+    "eval_every": 8,
 }
 SMOKE: dict[str, Any] = FULL | {
     "hidden": 32,

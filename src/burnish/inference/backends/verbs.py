@@ -18,7 +18,7 @@ from burnish.runs.errors import UserError
 
 @dataclasses.dataclass(eq=False)
 class Row:
-    """A prompt that waits to be decoded: nothing is sent before `decode`. `versions` and `output_ids` grow as tokens come."""
+    """A prompt that waits to be decoded: nothing is sent before `decode`; `output_ids` grows as tokens come."""
 
     ids: list[int]
     sampling: Sampling

@@ -113,7 +113,7 @@ class VLLM:
     async def _reload(self) -> None:
         # Without a path the workers read the folder again that they were started from.
         await self._engine.collective_rpc("reload_weights")
-        if not await self._engine.reset_prefix_cache():
+        if await self._engine.reset_prefix_cache() is False:
             raise RuntimeError("vLLM did not drop its prefix cache; the next samples would be of the old weights")
 
     async def submit(self, request: Request) -> AsyncIterator[Chunk]:

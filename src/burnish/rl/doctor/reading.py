@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from burnish.runs.errors import UserError
 from burnish.runs.yamlio import parse_yaml
@@ -207,7 +207,7 @@ class RunView:
         return dict(sorted((int(match[1]), entry) for entry in entries if (match := re.fullmatch(pattern, entry.name))))
 
 
-def finite(value: Any) -> bool:
+def finite(value: Any) -> TypeGuard[float]:
     """True for a finite number (booleans are none)."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

@@ -73,9 +73,9 @@ class Replay:
         against_sampler = getattr(ratio, "against", "start") == "sampler" and getattr(ratio, "level", "none") != "none"
         if not against_sampler and not any(hasattr(part, "ratio") for part in objective.correction):
             raise UserError(
-                f"filter replay adds rollouts of older weights, but objective {objective.name!r} neither takes its ratio against the sampler "
-                "nor corrects for it, so they would count as the policy's own; use scalerl, set ratio {name: token, against: sampler}, "
-                "or set correction to truncate or mask"
+                f"filter replay adds rollouts of older weights, but objective {objective.name!r} neither takes its ratio against the "
+                "sampler nor corrects for it, so they would count as the policy's own; use scalerl, set ratio "
+                "{name: token, against: sampler}, or set correction to truncate or mask"
             )
 
     def extend(self, groups: Sequence[Group], version: int) -> list[Group]:

@@ -91,7 +91,7 @@ def fit(
 
     r0: the pass rate before RL: "start" (the evaluation at compute 0), a number, or "fit" (a fourth parameter).
     grid: the published procedure on its grid; None: A between the largest smoothed pass rate (less 3 standard errors) and 1, C_mid
-    logarithmic, everything by least squares. Both weigh each point with 1 / variance where that is known.
+    logarithmic, everything by least squares. Both weigh each point with 1 / variance (`Points.variances`).
     Raises UserError where r0 is "start" and nothing was measured at compute 0.
     """
     start, items0 = points.start()

@@ -18,7 +18,7 @@ class Majority:
     """1 where a rollout's answer is the group's most frequent one (the pseudo-label), else 0. No answer sheet is read.
 
     extract: text -> answer: a function, its name ("file.py:name"), a task or a task's name (its `answer_of`); None: the whole text,
-    stripped. None and "" are no answer: they neither vote nor win. Answers are compared with ==, so `extract` should bring them to one form.
+    stripped. None and "" are no answer: they neither vote nor win. Answers are compared with ==, so `extract` brings them to one form.
     tie: "first": of several most frequent answers the one that came first in the group (as TTRL's code does); "none": nobody wins.
     min_share: the label counts only where at least this share of the rollouts gave it; below, all rewards are 0.
     truth: a verifier (a reward's or a task's name ...) whose verdict becomes `success`; None: success is not known.

@@ -34,9 +34,7 @@ class Interrupted:
     def check_limit(self, max_new_tokens: int) -> None:
         """Raises UserError where the longest thinking leaves no token for an answer."""
         if self.high >= max_new_tokens:
-            raise UserError(
-                f"thinker interrupted: high is {self.high}, but completions end at max_new_tokens {max_new_tokens}; leave room for an answer"
-            )
+            raise UserError(f"thinker interrupted: high is {self.high}, but max_new_tokens is {max_new_tokens}; leave room for an answer")
 
     async def think(self, items: Sequence[Item], session: Session) -> AsyncIterator[Rollout]:
         """Yields `group_size` rollouts of one turn for each item, as they finish."""
