@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) torch && $(PIP) -e . && touch $@ && echo "Installation: $$(( $$(date +%s) - start )) s"
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) -e '.[dev,math,text,env,api,bench]'
+	$(PIP) -e '.[dev,math,text,env,api,bench,quant]'
 	@touch $@
 
 bench: install-test

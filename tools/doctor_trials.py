@@ -76,7 +76,7 @@ def one(task: str, name: str, work: str, again: bool, train_only: bool) -> str:
     target = RESULTS / task / f"{name}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(result, indent=1) + "\n")
-    return f"{name}: {result['seconds']:.0f} s, found {[f['id'] for f in result['findings'] if f['severity'] != 'note']}"
+    return f"{name}: found {[f['id'] for f in result['findings'] if f['severity'] != 'note']}"
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ def run_trial(task: str, name: str, work: Path, again: bool, train_only: bool = 
     trial = next(one for one in [*faults(task), *healthy(task)] if one.id == name)
     world = World(work, task)
     folder = world.folder / "runs" / name
-    start = time.perf_counter()
     done = folder.parent / f".{name}.done"
     if not again and not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -36,6 +35,7 @@ def run_trial(task: str, name: str, work: Path, again: bool, train_only: bool = 
         return None
     from burnish.recipes.doctor import doctor
 
+    start = time.perf_counter()
     found = doctor(folder).to_dict()
     rows = Run(folder).metrics()
     figures = {key: [row[key] for row in rows if isinstance(row.get(key), float)] for key in KEPT}
@@ -50,7 +50,11 @@ def run_trial(task: str, name: str, work: Path, again: bool, train_only: bool = 
         "named": any(finding["id"] in trial.expected and finding["severity"] != "note" for finding in found["findings"]),
         "alarms": [finding["id"] for finding in found["findings"] if finding["severity"] != "note"],
         "steps": len(rows),
-        "seconds": round(time.perf_counter() - start, 1),
+        "train_seconds": round(sum(row.get("time/step", 0.0) for row in rows), 1),
+        "diagnosis_seconds": round(time.perf_counter() - start, 2),
+        "seed": 0,
+        "threads": 1,
+        "versions": {name: Run(folder).info["versions"].get(name) for name in ("burnish", "python", "torch", "transformers")},
         "figures": {key: [_mean(values[:5]), _mean(values[-5:])] for key, values in figures.items() if values},
         "findings": found["findings"],
         "checks": found["checks"],

@@ -144,7 +144,8 @@ def build_trainer(
     models |= {name: make(policy) for name, make in COPIES.items() if name in models_of(needs)}
     measurer.check(needs)
     learner = Learner(
-        policy, objective, measurer, rl.minibatches, rl.epochs, rl.micro_tokens, rl.share_prefix, seed=config.seed
+        policy, objective, measurer, rl.minibatches, rl.epochs, rl.micro_tokens, rl.share_prefix, seed=config.seed,
+        trust_sampler=source.backend is None,
     )  # fmt: skip
     meter.trained = [one.model for one in learner.trained.values()]
     if config.model.gradient_checkpointing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import warnings
@@ -117,7 +118,9 @@ def _run(config: TrainConfig, inputs: Inputs, ready: Ready, run: Run, reward: An
                 sft = sft_config(config)
                 return train_sft(inputs.policy, ready.train, sft, run, ready.held_out, trackers=tracks, progress=bar)
             trainer = build_trainer(config, inputs.policy, ready.train, ready.held_out or [], run, reward, trackers=tracks, progress=bar)
-            result = trainer.run()
+            backend = trainer.queue.source.backend
+            with contextlib.closing(backend) if backend is not None else contextlib.nullcontext():
+                result = trainer.run()
             rows = run.metrics()
             warn_of_idle_steps(rows)
             return {**(rows[-1] if rows else {}), **dataclasses.asdict(result)}

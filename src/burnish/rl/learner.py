@@ -38,6 +38,7 @@ class Learner:
 
     minibatches, epochs: optimiser steps per batch = minibatches x epochs. micro_tokens: tokens of one forward and backward pass;
     the cut never changes the gradient, since weights are fixed for the whole optimiser step first.
+    trust_sampler: the sampler's log-probs may stand in for a measuring pass (those of the built-in engine only).
     The model runs in eval mode (no dropout), so that sampler and learner see the same distribution.
     Several ranks get the same batch; each takes a share of every optimiser step's rollouts, and gradients and metrics are joined before
     the mover moves: gradient and metrics are those of one process, to rounding.
@@ -51,6 +52,7 @@ class Learner:
     micro_tokens: int = 16384
     share_prefix: bool = True
     seed: int = 0
+    trust_sampler: bool = True
     timer: Timer = dataclasses.field(default_factory=Timer)
     gap: float | None = None
     before: Before = dataclasses.field(default_factory=list)
@@ -123,7 +125,8 @@ class Learner:
 
     def _sampler_will_do(self, rollouts: Sequence[Rollout], step: int) -> bool:
         fresh = all(bool(np.all(turn.version == step - 1)) for rollout in rollouts for turn in rollout.turns if turn.train)
-        return fresh and self.gap is not None and self.gap < GAP_LIMIT and self.policy.dtype in (torch.float32, torch.float64)
+        close = self.gap is not None and self.gap < GAP_LIMIT and self.policy.dtype in (torch.float32, torch.float64)
+        return self.trust_sampler and fresh and close
 
     def _optimiser_step(
         self,

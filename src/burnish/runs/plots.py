@@ -61,8 +61,8 @@ def line_plot(
     for points in marks:
         face, name = points.colour if points.filled else "none", points.label or "_nolegend_"
         axes.plot(list(points.x), list(points.y), "o", color=points.colour, markerfacecolor=face, markersize=3.5, label=name)
-    for x in vlines:
-        axes.axvline(x, color="#888888", linestyle=":", linewidth=1.0)
+    for line in vlines:
+        axes.axvline(line, color="#888888", linestyle=":", linewidth=1.0)
     if len(series) + len(hlines or {}) + sum(bool(points.label) for points in marks) > 1:
         axes.legend(frameon=False, fontsize=8)
     return _svg(figure, title)
