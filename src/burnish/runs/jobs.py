@@ -11,7 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1") | {"TOKENIZERS_PARALLELISM": "false"}
+from burnish.runs import atomic
+
+ONE_THREAD = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1"),
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+}
 GRACE = 10.0
 """Seconds a job has to write a checkpoint after Ctrl-C before it is killed."""
 
@@ -36,7 +42,7 @@ def run_jobs(jobs: Sequence[Job], workers: int = 2, done: Callable[[Job, int], N
         while waiting or running:
             while waiting and len(running) < workers:
                 job = waiting.pop(0)
-                running[job.name] = (job, start(job))
+                running[job.name] = (job, start(job.command, job.log))
             for name, (job, process) in list(running.items()):
                 if process.poll() is not None:
                     codes[name] = process.returncode
@@ -50,20 +56,21 @@ def run_jobs(jobs: Sequence[Job], workers: int = 2, done: Callable[[Job, int], N
     return codes
 
 
-def start(job: Job) -> subprocess.Popen[bytes]:
-    """The job's process, leader of a group of its own."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with open(job.log, "ab") as log:
-        return subprocess.Popen(
-            job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | ONE_THREAD, start_new_session=True
-        )  # fmt: skip
+def start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """A one-thread process, leader of a group of its own; what it prints is appended to `log`."""
+    with atomic.explained(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "ab") as file:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=os.environ | ONE_THREAD, start_new_session=True
+            )  # fmt: skip
 
 
-def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Interrupts the groups of these processes, and kills what is left of them after `GRACE` seconds."""
+def stop(processes: Sequence[subprocess.Popen[bytes]], number: int = signal.SIGINT, grace: float = GRACE) -> None:
+    """Sends the groups of these processes a signal, and kills what is left of them after `grace` seconds."""
     for process in processes:
-        _signal(process, signal.SIGINT)
-    deadline = time.monotonic() + GRACE
+        _signal(process, number)
+    deadline = time.monotonic() + grace
     while time.monotonic() < deadline and any(process.poll() is None for process in processes):
         time.sleep(0.05)
     for process in processes:
@@ -72,7 +79,7 @@ def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def tail(log: Path, lines: int = 1) -> str:
-    """The last lines of a log that are not empty, as one text."""
+    """The last lines of a log that are not empty, as one text; "" where there is none."""
     with contextlib.suppress(OSError):
         text = log.read_text(encoding="utf-8", errors="replace")
         return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from burnish.claims.harness.jobs import Job, common_of
-from burnish.runs import atomic
+from burnish.runs import atomic, jobs
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 GRACE = 5.0
 """Seconds between asking a process group to end and making it."""
 TAIL = 12
@@ -56,16 +52,8 @@ class Pool:
         atomic.write_text(folder / "job.json", json.dumps(task))
         log = folder / "log.txt"
         command = [sys.executable, "-m", "burnish.claims.harness.worker", str(folder / "job.json")]
-        with open(log, "wb") as file:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **ONE_THREAD, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,
-            )
-        self.running.append(Running(job, process, log))
+        log.unlink(missing_ok=True)
+        self.running.append(Running(job, jobs.start(command, log), log))
 
     def finished(self) -> list[tuple[Running, int]]:
         """Those that have ended since the last call, with their exit codes."""
@@ -75,27 +63,13 @@ class Pool:
 
     def stop(self) -> None:
         """Ends all that is at work: asked first, then made to. Files that were being written go."""
+        jobs.stop([one.process for one in self.running], signal.SIGTERM, GRACE)
         for one in self.running:
-            _signal(one.process, signal.SIGTERM)
-        until = time.monotonic() + GRACE
-        for one in self.running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                one.process.wait(max(0.0, until - time.monotonic()))
-            _signal(one.process, signal.SIGKILL)  # what is left of the group, too
-            one.process.wait()
             for left in one.job.path.parent.glob(f"{atomic.TEMPORARY}*-{one.process.pid}"):
                 left.unlink(missing_ok=True)
         self.running = []
 
 
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
-
-
 def tail(log: Path) -> str:
     """The last lines of a log."""
-    try:
-        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:])
-    except OSError:
-        return ""
+    return jobs.tail(log, TAIL)
