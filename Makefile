@@ -31,8 +31,12 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) -e '.[dev,math,text,env,api,bench,quant]'
 	@touch $@
 
+# burnish against transformers.generate and against TRL, interleaved and paired; about half an hour. Results and tables: docs/benchmarks
 bench: install-test
-	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.engine --json docs/benchmarks/engine.json
+	$(BIN)/python -m benchmarks.memory --json docs/benchmarks/memory.json
+	$(BIN)/python -m benchmarks.trl_race --json docs/benchmarks/trl_race.json
+	$(BIN)/python tools/benchmarks_page.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

@@ -19,7 +19,7 @@ def provenance() -> dict[str, Any]:
     """Plain JSON values."""
     return {
         "date": datetime.date.today().isoformat(),
-        "command": " ".join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]).replace(f"{pathlib.Path.cwd()}{os.sep}", ""),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "processor": _processor(),
         "processors": os.cpu_count(),

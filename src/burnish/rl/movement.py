@@ -1,4 +1,4 @@
-"""How far one step moved the policy: a few rollouts of the batch, scored again after the last update. Costs about a hundredth of a step."""
+"""How far one step moved the policy: a few rollouts, scored again after the last update. Costs one or two hundredths of a step."""
 
 from __future__ import annotations
 

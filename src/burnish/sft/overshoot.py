@@ -1,4 +1,4 @@
-"""What a step did to the loss of its own examples: a few of them, measured before and after. Costs about a hundredth of the training."""
+"""What a step did to the loss of its own examples: a few of them, measured before and after. Costs under a hundredth of a long training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from burnish.data.examples import Example
 from burnish.sft.step import Stepper
 
-FIRST, EVERY, SHARE = 10, 10, 16
+FIRST, EVERY, SHARE = 10, 25, 16
 """The first so many steps are probed, then every so-manieth; one example in so many is measured (at least two)."""
 
 

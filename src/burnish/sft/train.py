@@ -81,7 +81,8 @@ def train_sft(
         batch = [examples[index] for index in batches.at(step - 1)]
         with loop.timer("gradient"):
             sums = stepper.gradient(batch)
-        probe = Overshoot(stepper, batch, step)
+        with loop.timer("probe"):
+            probe = Overshoot(stepper, batch, step)
         mover()
         with loop.timer("probe"):
             overshoot = probe.metrics()
