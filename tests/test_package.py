@@ -28,7 +28,7 @@ def test_a_skip_reason_that_is_not_committed_fails_the_run(tmp_path):
     assert "lazy" in done.stdout
 
 
-@pytest.mark.parametrize("page", ["map.py", "quickstart_page.py"])
+@pytest.mark.parametrize("page", ["map.py", "quickstart_page.py", "benchmarks_page.py", "compare_trials.py"])
 def test_generated_pages_are_up_to_date(page):
     done = subprocess.run([sys.executable, f"tools/{page}", "--check"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, f"run `python tools/{page}`: {done.stdout}{done.stderr}"

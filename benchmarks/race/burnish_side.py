@@ -46,6 +46,7 @@ def config(case: setup.Case, steps: int, folder: str) -> TrainConfig:
         max_new_tokens=case.cap,
         objective=OBJECTIVE,
         beta=0.0,
+        engine_mode=setup.ENGINE_MODE,
         keep_rollouts=0,
         save_steps=None,
     )

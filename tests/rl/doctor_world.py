@@ -59,6 +59,7 @@ class Written:
             "completions/clipped_ratio": float(np.mean([rollout["stop"] == "length" for rollout in rollouts])),
             "completions/mean_length": float(np.mean(sizes)),
             "rollouts/drawn": float(len(rollouts)),
+            "rollouts/kept": float(len(rollouts)),
             "rollouts/invalid": float(sum(score["invalid"] for score in scores)),
             "num_tokens_step": float(sum(sizes)),
             "entropy": entropy,

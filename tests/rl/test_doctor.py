@@ -82,12 +82,27 @@ def entropy_collapse(run):
 
 
 def length_hack(run):
+    run.groups = {}
     noise = run.random.normal(0, 0.02, 100)
     run.each(
         reward=lambda step: 0.5 + 0.05 * step + noise[step],
         success=lambda step: 0.6 - 0.02 * step + noise[step + 30],
         completions__mean_length=lambda step: 5 + 0.2 * step + noise[step + 60],
     )
+
+
+def length_pays_where_nothing_is_right(run):
+    for step in run.groups:
+        run.groups[step] = [run.group(step, place, 0.0) for place in range(3)]
+        size = 4 + step // 3
+        texts = ["".join(run.random.choice(list("abcdef"), int(n))) for n in run.random.integers(size - 2, size + 3, SIZE)]
+        run.groups[step].append(record(f"l{step}", "wxyz", texts, [0.05 * len(text) for text in texts]))
+    run.again()
+    run.each(reward=lambda step: 0.2 + 0.02 * step, completions__mean_length=lambda step: 5 + step / 4, success=0.0)
+
+
+def ends_are_lost(run):
+    run.each(update__kl=lambda step: 0.3 / step, completions__clipped_ratio=lambda step: 0.0 if step < 5 else 0.8)
 
 
 def broken_verifier(run):
@@ -127,6 +142,7 @@ FAULTS = [
     (learning_rate, "learning_rate", "rl.learning_rate"),
     (entropy_collapse, "entropy_collapse", "entropy"),
     (length_hack, "length_hack", "rl.rewards"),
+    (ends_are_lost, "learning_rate", "rl.learning_rate"),
     (broken_verifier, "verifier_fails", "verifier"),
     (denying_verifier, "verifier_fails", "verifier"),
     (unsteady_verifier, "verifier_fails", "verifier"),
@@ -144,6 +160,15 @@ def test_each_fault_is_named_with_evidence_and_remedy(spoil, name, remedy, tmp_p
     assert finding.evidence
     assert remedy in finding.remedy
     assert diagnosis.verdict == "faulty"
+
+
+def test_length_that_pays_where_nothing_is_right_is_a_warning(tmp_path):
+    run = Written()
+    length_pays_where_nothing_is_right(run)
+    diagnosis = found(run, tmp_path)
+    assert [(finding.id, finding.severity) for finding in diagnosis.alarms] == [("length_hack", "warning")]
+    run.config["rl"]["shapers"] = [{"name": "overlong"}]
+    assert not found(run, tmp_path).alarms, "the run is meant to pay for length"
 
 
 def sft_rate(run):
@@ -211,9 +236,23 @@ def thinking_template(run):
     run.start["template"] = {"generation": "<|im_start|>assistant\n<think>\n\n</think>\n\n", "header": "<|im_start|>assistant\n"}
 
 
+def surprise_of_filtered_rollouts(run):
+    drawn_colder(run)
+    run.each(rollouts__kept=4.0)
+
+
 @pytest.mark.parametrize(
     "change",
-    [plain, sparse, saturated, solved_with_falling_entropy, rounding_in_bfloat16, empty_generation_prompt_by_design, thinking_template],
+    [
+        plain,
+        surprise_of_filtered_rollouts,
+        sparse,
+        saturated,
+        solved_with_falling_entropy,
+        rounding_in_bfloat16,
+        empty_generation_prompt_by_design,
+        thinking_template,
+    ],
 )
 def test_healthy_runs_raise_no_alarm(change, tmp_path):
     run = Written()

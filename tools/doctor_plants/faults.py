@@ -127,7 +127,7 @@ def longer(per_token: float):
             def __call__(self, group, measured=None):
                 return [Score(reward=per_token * rollout.n_loss_tokens, parts={"longer": per_token}) for rollout in group.rollouts]
 
-        return [{"name": "task", "task": world.task}, Longer()]
+        return [world.verifier, Longer()]
 
     return make
 

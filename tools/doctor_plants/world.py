@@ -103,6 +103,11 @@ class World:
         atomic.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
         return str(path)
 
+    @property
+    def verifier(self) -> dict[str, str]:
+        """The task's own verifier as a reward; "reverse" is one operation of "strings"."""
+        return {"name": "task", "task": "strings" if self.task == "reverse" else self.task}
+
     def rl(self, name: str, changes: dict[str, Any], where: Path | None = None) -> TrainConfig:
         """A healthy RL run of a few seconds with some fields changed."""
         rl = {
@@ -112,7 +117,7 @@ class World:
             "group_size": 8,
             "max_new_tokens": LIMIT,
             "objective": "dr_grpo",
-            "rewards": [{"name": "task", "task": self.task}],
+            "rewards": [self.verifier],
             "slots": 96,
             "save_steps": None,
             "save_total_limit": 1,

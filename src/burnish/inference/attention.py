@@ -72,7 +72,7 @@ class DecodePlan:
             weights = torch.baddbmm(bias, queries, seen, alpha=scaling)
         else:
             weights = torch.bmm(queries, seen).mul_(scaling / softcap).tanh_().mul_(softcap).add_(bias)
-        weights = _softmax(weights)
+        weights = softmax(weights)
         held = values[:rows].view(rows * kv_heads, capacity, values.shape[3])
         if length <= self.chunk:
             out = torch.bmm(weights, held[:, :length])
@@ -170,7 +170,7 @@ class PrefillPlan:
                 weights = weights.div_(softcap).tanh_().mul_(softcap)
             if m > 1 or window is not None:
                 weights.view(n * heads, m, total).masked_fill_(run[0].hidden_keys(window), -torch.inf)
-            attended = torch.bmm(_softmax(weights), values.view(n * kv_heads, total, value_dim))
+            attended = torch.bmm(softmax(weights), values.view(n * kv_heads, total, value_dim))
             out[cut] = attended.view(n, heads, m, value_dim).transpose(1, 2).reshape(n * m, heads, value_dim)
         return out
 
@@ -188,7 +188,8 @@ def _runs(segments: list[Segment]) -> list[list[Segment]]:
     return runs
 
 
-def _softmax(weights: torch.Tensor) -> torch.Tensor:
+def softmax(weights: torch.Tensor) -> torch.Tensor:
+    """Over the last dimension, computed in float32 at least."""
     if weights.dtype in (torch.float32, torch.float64):
         return torch.softmax(weights, dim=-1)
     return torch.softmax(weights, dim=-1, dtype=torch.float32).to(weights.dtype)

@@ -28,6 +28,7 @@ class Handle:
 
     ids: every token so far: prompt, sampled, forced. logprobs, sample_logprobs, injected, versions: one entry for each token after
     the first `scored_from`. boundary: where the current turn's output begins. fed: how many tokens the cache holds.
+    prompt: the block that this row and its siblings were forked with; while it is the row's own, fast mode keeps it once for all of them.
     offset: a token's position is its index plus this. logits: [V] for the next token, where all tokens are fed.
     state: "paused" (waiting for the caller), "waiting" (for a slot), "live" (one token each step), "freed".
     extras: anything a model's `batch_key(handle)` reads; forks share it. replay: named arrays handed on to every Turn.
@@ -50,6 +51,7 @@ class Handle:
     stop: StopReason | None = None
     slot: int | None = None
     block: Block | None = None
+    prompt: Block | None = None
     own_cache: Any = None
     logits: torch.Tensor | None = None
     embeds: torch.Tensor | None = None

@@ -14,6 +14,7 @@ from burnish.inference.handle import Handle
 from burnish.inference.merging import fill_merged
 from burnish.inference.sampling import child_seed
 from burnish.inference.setup import EngineSetup
+from burnish.inference.shared_prompt import LEAST
 from burnish.records import Sampling, StopReason
 from burnish.runs.errors import UserError
 
@@ -73,11 +74,14 @@ class RowVerbs(EngineSetup):
             raise UserError(f"fork: {len(seeds)} seeds for {n} forks")
         self._settle(handle)
         block = handle.block if handle.slot is None else self._slots.cache.select(handle.slot) if self._own is None else None
+        prompt = block if n > 1 and block is not None and block.length >= LEAST else None
+        if prompt is not None and handle.slot is None:
+            handle.prompt = prompt
         out = []
         for i in range(n):
             self._numbers += 1
             copy = handle.copy(self._numbers, child_seed(handle.seed, handle.forks + i) if seeds is None else seeds[i])
-            copy.block = block
+            copy.block, copy.prompt = block, prompt
             copy.own_cache = handle.own_cache.fork() if handle.own_cache is not None else None
             out.append(copy)
         handle.forks += n
@@ -151,7 +155,8 @@ class RowVerbs(EngineSetup):
             self._slots.clear(handle.slot)
         if handle.state == "waiting" and handle in self._slots.queue:
             self._slots.queue.remove(handle)
-        handle.state, handle.slot, handle.block, handle.own_cache, handle.logits, handle.embeds = "freed", None, None, None, None, None
+        handle.state, handle.slot, handle.block, handle.prompt = "freed", None, None, None
+        handle.own_cache, handle.logits, handle.embeds = None, None, None
 
     def cancel(self, handle: Handle) -> None:
         """Free a row that may be decoding; its turn ends with "cancelled"."""

@@ -11,10 +11,12 @@ import torch
 from burnish.inference import own_cache, prefill, weights_state
 from burnish.inference.cache import Cache
 from burnish.inference.exactness import CHUNKS, Exactness, self_test
+from burnish.inference.shared_prompt import SharedCache
 from burnish.inference.slots import Slots
 from burnish.inference.support import facts as facts_of
 from burnish.inference.support import unwrapped
 from burnish.inference.verify import choose_path
+from burnish.inference.walker import WalkerPath
 from burnish.runs.errors import UserError
 
 DEFAULT_SLOTS = 64
@@ -95,7 +97,14 @@ class EngineSetup:
 
     def _make_slots(self, limit: int) -> None:
         dtype = torch.float64 if self.facts.dtype == torch.float64 else torch.float32
-        self._slots = Slots(Cache(self.facts.device), limit, self._exactness.ladder, dtype, self.facts.device)
+        cache = SharedCache(self.facts.device) if self._shares_prompts() else Cache(self.facts.device)
+        self._slots = Slots(cache, limit, self._exactness.ladder, dtype, self.facts.device)
+
+    def _shares_prompts(self) -> bool:
+        """Fast mode, where every layer attends to everything and nothing but scaling stands between products and softmax."""
+        if self.mode != "fast" or not isinstance(self._runner, WalkerPath) or hasattr(self._core, "batch_key"):
+            return False
+        return self._runner.weights.softcap is None and all(window is None for window in self.facts.windows)
 
     @property
     def path(self) -> str:

@@ -10,6 +10,7 @@ import torch
 from burnish.inference.cache import Cache
 from burnish.inference.handle import Handle
 from burnish.inference.sampling import Rows
+from burnish.inference.shared_prompt import SharedCache
 from burnish.records import Sampling
 
 _IDLE = Sampling(temperature=0.0)
@@ -20,7 +21,7 @@ class Slots:
     passed; one count alone means that every step has that many rows). The last is at least `limit`.
     """
 
-    def __init__(self, cache: Cache, limit: int, ladder: tuple[int, ...], dtype: torch.dtype, device: torch.device):
+    def __init__(self, cache: Cache | SharedCache, limit: int, ladder: tuple[int, ...], dtype: torch.dtype, device: torch.device):
         self.cache, self.limit, self.ladder = cache, limit, ladder
         self.handles: list[Handle | None] = [None] * ladder[-1]
         self.tokens = np.zeros(ladder[-1], dtype=np.int64)
@@ -50,9 +51,11 @@ class Slots:
     def admit(self, handle: Handle, slot: int) -> None:
         """Put a fed handle into a slot."""
         self.vacate(slot)
-        if handle.block is not None:
+        if handle.block is not None and isinstance(self.cache, SharedCache):
+            self.cache.insert(slot, handle.block, shared=handle.block is handle.prompt)
+        elif handle.block is not None:
             self.cache.insert(slot, handle.block)
-        handle.block, handle.slot = None, slot
+        handle.block, handle.prompt, handle.slot = None, None, slot
         self.handles[slot] = handle
         self.changed()
 
@@ -90,8 +93,14 @@ class Slots:
             holes = [s for s in range(wanted) if (h := self.handles[s]) is None or h.state == "paused"]
             for slot, handle in [pair for pair in self.live if pair[0] >= wanted]:
                 hole = holes.pop(0)
-                self.vacate(slot)
-                self.admit(handle, hole)
+                if isinstance(self.cache, SharedCache):
+                    self.vacate(hole)
+                    self.cache.move(slot, hole)
+                    self.handles[hole], handle.slot = handle, hole
+                    self.clear(slot)
+                else:
+                    self.vacate(slot)
+                    self.admit(handle, hole)
                 self.activate(handle)
         return wanted
 

@@ -12,6 +12,7 @@ from burnish.inference.attention import DecodePlan
 from burnish.inference.handle import Handle, TokenEvent
 from burnish.inference.prefill import Path
 from burnish.inference.sampling import draw
+from burnish.inference.shared_prompt import SharedCache
 from burnish.inference.slots import Slots
 from burnish.inference.stopping import stop_reason
 from burnish.records import StopReason
@@ -35,7 +36,7 @@ def decode_pass(slots: Slots, members: Sequence[tuple[int, Handle]], n: int, pat
     cache = slots.cache
     cache.reserve(n, int(cache.lengths[:n].max()) + 1)
     positions = torch.from_numpy(slots.positions[:n].copy()).to(cache.device)
-    plan = DecodePlan(cache, n, positions, exact, chunk)
+    plan = cache.plan(n, positions) if isinstance(cache, SharedCache) else DecodePlan(cache, n, positions, exact, chunk)
     logits = path.logits(torch.from_numpy(slots.tokens[:n].copy()).to(cache.device), positions, plan, None, decode=True)
     for slot, handle in members:
         handle.fed += 1

@@ -23,7 +23,7 @@ FULL: dict[str, Any] = {
     "prompts": 256,
     "samples": 16,
     "sft": {"steps": 1500, "batch": 64, "rows": 16000, "slips": 0.3, "rate": 5e-3, "every": 25, "wanted": 0.16},
-    "rl_steps": 480,
+    "rl_steps": 840,
     "rl_rate": 7e-4,
     "rl_prompts": 32,
     "group": 8,
@@ -42,6 +42,8 @@ SMOKE: dict[str, Any] = FULL | {
 }
 NEEDED = 2
 """Seeds that must come out right."""
+# The settings were tried on seed 9. With 480 steps the first half of all three seeds was refused: the 80 % interval of A was 0.051 to 0.068
+# wide, and the runs had not saturated. The length was then set to 840 steps, before any forecast had been given.
 
 
 def arms(size: str) -> tuple[Arm, ...]:
@@ -147,5 +149,5 @@ CLAIM = Claim(
     run=run,
     verdict=verdict,
     plot=plot,
-    minutes=15.0,
+    minutes=20.0,
 )

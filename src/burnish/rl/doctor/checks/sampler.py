@@ -71,7 +71,9 @@ def _surprise(run: RunView) -> list[Finding]:
     """Tokens drawn from the recorded distribution have, on average, its entropy as their surprise."""
     one_move = run.setting("rl.minibatches", 1) * run.setting("rl.epochs", 1) == 1 and run.setting("rl.lag", 0) == 0
     truncates = run.setting("sampling.top_k", 0) or run.setting("sampling.top_p", 1) < 1 or run.setting("sampling.min_p", 0) > 0
-    pairs = [(row.get("sampling/surprise"), row.get("entropy")) for row in run.metrics]
+    # Filters choose by outcome, and what was chosen is no fair sample any more: steps that kept all they drew.
+    whole = [row for row in run.metrics if row.get("rollouts/kept") == row.get("rollouts/drawn")]
+    pairs = [(row.get("sampling/surprise"), row.get("entropy")) for row in whole]
     known = [(a, b) for a, b in pairs if isinstance(a, float) and isinstance(b, float) and b > 0.02]
     if not one_move or truncates or run.setting("sampling.temperature", 1.0) == 0 or len(known) < 8:
         return []

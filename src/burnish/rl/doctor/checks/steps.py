@@ -13,8 +13,8 @@ from burnish.rl.doctor.words import ends, enough, number, share
 
 KL, HARMFUL, PROBES = 0.15, 0.08, 3
 """Nats per token that one update may move the policy, in the mean over the so many largest probed steps; and where success falls, too."""
-FALL, ERRORS = 0.05, 3.0
-"""The fall of success (or reward) that counts, and in standard errors of its scatter."""
+FALL, UNENDED, ERRORS = 0.05, 0.3, 3.0
+"""The fall of success (or reward) that counts, the rise of completions cut, and both in standard errors of their scatter."""
 RISE, OVERSHOOT = 0.5, 0.05
 """Fine-tuning: nats that the loss may rise above its start; nats by which a step may raise the loss of its own examples."""
 
@@ -31,15 +31,15 @@ def diagnose(run: RunView) -> list[Finding]:
             return found
         raise TooLittle(f"how far a step moves the policy was measured in fewer than {PROBES} steps")
     places = np.argsort(moved)[::-1][:PROBES]
-    far, fallen = float(np.mean([moved[place] for place in places])), _fallen(run)
-    if far <= (HARMFUL if fallen else KL):
+    far, harm = float(np.mean([moved[place] for place in places])), _harm(run)
+    if far <= (HARMFUL if harm else KL):
         return found
     evidence = [f"KL of single updates (nats per token): {', '.join(f'{number(moved[n])} (step {steps[n]})' for n in sorted(places))}"]
-    for metric in ("success", "entropy"):
+    for metric in ("success", "entropy", "completions/clipped_ratio"):
         at, values = run.series(metric)
         if len(values) >= 3:
             evidence.append(ends(at, values, metric))
-    sentence = f"Single updates move the policy by {number(far)} nats per token{', and success falls' if fallen else ''}."
+    sentence = f"Single updates move the policy by {number(far)} nats per token{f', and {harm}' if harm else ''}."
     return [*found, _fault("rl", run.setting("rl.learning_rate"), sentence, evidence)]
 
 
@@ -53,13 +53,19 @@ def _per_update(run: RunView) -> tuple[list[int], list[float]]:
     return [], []
 
 
-def _fallen(run: RunView) -> bool:
-    """Whether success (where unknown, the reward) ended clearly below its first steps."""
-    values = run.series("success")[1] or run.series("reward")[1]
-    if len(values) < 6:
-        return False
-    difference, errors = change(values, first=2)
-    return difference < -FALL and errors < -ERRORS
+def _harm(run: RunView) -> str:
+    """What the run lost against its first steps: success (where unknown, reward), or the ends of its completions; "" for nothing."""
+    signs = {"success": -FALL, "completions/clipped_ratio": UNENDED}
+    if not run.series("success")[1]:
+        signs = {"reward": -FALL} | signs
+    for name, least in signs.items():
+        values = run.series(name)[1]
+        if len(values) < 6:
+            continue
+        difference, errors = change(values, first=2)
+        if difference / least >= 1 and abs(errors) > ERRORS:
+            return f"{name} falls" if least < 0 else "completions no longer end"
+    return ""
 
 
 def _tuning(run: RunView) -> list[Finding]:
