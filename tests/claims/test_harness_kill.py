@@ -20,7 +20,14 @@ import toy_claims
 def start(folder, *more):
     """`burnish verify` of the toy at smoke size."""
     command = [sys.executable, "-m", "burnish", "verify", str(folder / "toy.py"), "--smoke", "--output", str(folder / "out"), *more]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    )  # fmt: skip
+
+
+def hear_interrupts():
+    """A shell that started pytest in the background made it, and its children, deaf to SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(found, what, seconds=90):

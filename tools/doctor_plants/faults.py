@@ -189,7 +189,12 @@ def edit_template(folder: Path, change: Callable[[str], str], target: Path) -> P
     return target
 
 
-SHORT = {"sort": {"weak": 5, "strong": 3}, "strings": {"weak": 4, "strong": 2}, "reverse": {"weak": 4, "strong": 2}}
+SHORT = {
+    "sort": {"weak": 5, "strong": 3},
+    "strings": {"weak": 4, "strong": 2},
+    "reverse": {"weak": 4, "strong": 2},
+    "dedupe": {"weak": 3, "strong": 1},
+}
 """Completion limits that cut about half and all of the answers."""
 
 

@@ -23,7 +23,8 @@ READINGS = {
     "sort": "thresholds were chosen here",
     "strings": "first reading: all was fixed on sort before; the base models hardly solve this task, and the misses led to changes of "
     "three checks",
-    "reverse": "second reading: checks and thresholds were fixed on sort and strings before",
+    "reverse": "second reading: all was fixed on sort and strings before; its miss led to a change of one check",
+    "dedupe": "third reading: all was fixed on sort, strings and reverse before",
 }
 
 

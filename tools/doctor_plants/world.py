@@ -24,8 +24,9 @@ TASKS = {
     "sort": [Sort(length=length) for length in (3, 4, 5, 6)],
     "strings": [Strings(length=length) for length in (3, 4, 5)],
     "reverse": [Strings(operation="reverse", length=length) for length in (3, 4, 5)],
+    "dedupe": [Strings(operation="dedupe", length=length) for length in (5, 6, 7, 8)],
 }
-BASE_STEPS = {"reverse": {"plain": 500, "poor": 170, "good": 900}}
+BASE_STEPS = {"reverse": {"plain": 500, "poor": 170, "good": 900}, "dedupe": {"plain": 500, "poor": 160, "good": 900}}
 """Steps of a base model where the default (300; poor 60, good 700) does not teach it its task; chosen by the base's own success alone."""
 RL_RATE, SFT_RATE, TUNE_RATE = 3e-4, 3e-3, 1e-3
 """Learning rates that do well: of RL, of fine-tuning an untrained model, and of fine-tuning one further."""

@@ -74,6 +74,8 @@ def _room(run: RunView) -> tuple[int | None, float | None, tuple[str, ...]]:
     ended = [one.size for _, one in run.samples() if one.ended]
     if half is not None and limit and half > limit:
         return limit, half, (f"half of the reference answers need {number(half)} tokens or more with their end; the limit is {limit}",)
+    if half is not None and column == "completion":  # all that is to be written: better than what happened to end
+        return limit, half, (f"half of the reference completions need {number(half)} tokens or fewer with their end; the limit is {limit}",)
     if len(ended) >= 10:
         middle = float(np.median(ended))
         return (
@@ -81,8 +83,6 @@ def _room(run: RunView) -> tuple[int | None, float | None, tuple[str, ...]]:
             middle,
             (f"the {len(ended)} completions read that did end have {number(middle)} tokens (median); the limit is {limit}",),
         )
-    if half is not None and column == "completion":
-        return limit, half, (f"half of the reference completions need {number(half)} tokens or fewer with their end; the limit is {limit}",)
     return limit, None, (f"{len(ended)} of the completions read ended by themselves",)
 
 
