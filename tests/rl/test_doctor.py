@@ -52,6 +52,15 @@ def eos_not_learned(run):
     run.again()
 
 
+def ends_by_chance_only(run):
+    """Short references, and what ends does so by accident after a long ramble."""
+    eos_not_learned(run)
+    for step in run.groups:
+        texts = ["".join(run.random.choice(list("abcdef"), LIMIT - 1)) for _ in range(SIZE)]
+        run.groups[step].append(record(f"j{step}", "abcd", texts, [0.0, 1.0] * 4))
+    run.again()
+
+
 def generation_prompt(run):
     run.start["template"] = {"generation": "", "header": "<|im_start|>assistant\n"}
 
@@ -135,6 +144,7 @@ FAULTS = [
     (every_reward_equal, "uniform_groups", "--check"),
     (completions_cut, "completions_cut", "rl.max_new_tokens"),
     (eos_not_learned, "eos_not_learned", "stage sft"),
+    (ends_by_chance_only, "eos_not_learned", "stage sft"),
     (generation_prompt, "generation_prompt", "add_generation_prompt"),
     (logprob_temperature, "logprob_temperature", "sampling.temperature"),
     (drawn_colder, "logprob_temperature", "turn.sampling"),
