@@ -41,15 +41,21 @@ def _expert_parameters(model: Any) -> int:
     return stacked * used // experts
 
 
-def forward_flops(model: Any, tokens: int, mean_keys: float = 0.0) -> float:
-    """FLOPs of one forward pass over `tokens` tokens of which each attends to `mean_keys` keys on average."""
+def per_token(model: Any) -> tuple[float, float]:
+    """FLOPs of one token's forward pass, and of each key that it attends to. Walks all modules: ask once for a model."""
     config = model.config.get_text_config() if hasattr(model, "config") else None
     width = layers = 0
     if config is not None:
         layers = config.num_hidden_layers
         heads = config.num_attention_heads
         width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    return tokens * (2.0 * matmul_parameters(model) + 4.0 * layers * width * mean_keys)
+    return 2.0 * matmul_parameters(model), 4.0 * layers * width
+
+
+def forward_flops(model: Any, tokens: int, mean_keys: float = 0.0) -> float:
+    """FLOPs of one forward pass over `tokens` tokens of which each attends to `mean_keys` keys on average."""
+    token, key = per_token(model)
+    return tokens * (token + key * mean_keys)
 
 
 def training_flops(model: Any, tokens: int, mean_keys: float = 0.0) -> float:

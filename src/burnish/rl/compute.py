@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from burnish.hardware.flops import forward_flops
+from burnish.hardware.flops import per_token
 from burnish.records import Rollout
 from burnish.rl.batch import Batch, without_replayed
 
@@ -24,6 +24,7 @@ class ComputeMeter:
         self.trained: Sequence[Any] = (model,)
         self.tokens = 0.0
         self.flops = 0.0
+        self._rates: dict[int, tuple[float, float]] = {}
 
     def __call__(self, batch: Batch, metrics: dict[str, float]) -> None:
         """Counts one step's batch and writes the totals into its metrics."""
@@ -34,7 +35,8 @@ class ComputeMeter:
             self.tokens += sum(len(turn.output_ids) for rollout in fresh for turn in rollout.turns)
             drawn += spans_of(fresh, share_prefix=True)
             trained += spans_of(kept, self.share_prefix)
-        self.flops += forward(self.model, drawn) + 3.0 * self.epochs * sum(forward(model, trained) for model in self.trained)
+        training = sum(self._forward(model, trained) for model in self.trained)
+        self.flops += self._forward(self.model, drawn) + 3.0 * self.epochs * training
         metrics |= {"compute/tokens": self.tokens, "compute/flops": self.flops}
 
     def measured(self, model: Any, rollouts: Sequence[Rollout], share_prefix: bool) -> None:
@@ -42,7 +44,13 @@ class ComputeMeter:
         by_item: dict[str, list[Rollout]] = {}
         for rollout in rollouts:
             by_item.setdefault(rollout.item_id, []).append(rollout)
-        self.flops += forward(model, [span for members in by_item.values() for span in spans_of(members, share_prefix)])
+        self.flops += self._forward(model, [span for members in by_item.values() for span in spans_of(members, share_prefix)])
+
+    def _forward(self, model: Any, spans: Sequence[tuple[int, int]]) -> float:
+        """`forward`, the model's modules walked once in a run."""
+        if id(model) not in self._rates:
+            self._rates[id(model)] = per_token(model)
+        return _flops(self._rates[id(model)], spans)
 
     def state_dict(self) -> dict[str, Any]:
         """The totals."""
@@ -55,9 +63,13 @@ class ComputeMeter:
 
 def forward(model: Any, spans: Sequence[tuple[int, int]]) -> float:
     """FLOPs of one forward pass over stretches [start, end) of positions, each token attending to all before it and to itself."""
-    tokens = sum(end - start for start, end in spans)
+    return _flops(per_token(model), spans)
+
+
+def _flops(rates: tuple[float, float], spans: Sequence[tuple[int, int]]) -> float:
+    token, key = rates
     keys = sum((end * (end + 1) - start * (start + 1)) / 2 for start, end in spans)
-    return forward_flops(model, tokens, keys / tokens) if tokens else 0.0
+    return token * sum(end - start for start, end in spans) + key * keys
 
 
 def spans_of(rollouts: Sequence[Rollout], share_prefix: bool) -> list[tuple[int, int]]:

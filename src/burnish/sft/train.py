@@ -11,7 +11,7 @@ import torch
 from torch.optim import AdamW
 
 from burnish.data.examples import Example
-from burnish.hardware.flops import training_flops
+from burnish.hardware.flops import per_token
 from burnish.models.eval_mode import switch_checkpointing
 from burnish.models.save import write_files
 from burnish.runs import checkpoints
@@ -29,16 +29,17 @@ from burnish.sft.step import Stepper
 class _Seen:
     """Tokens that went through the model so far, and the FLOPs of training on them; carried over a kill."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Any) -> None:
         self.tokens = 0
         self.flops = 0.0
+        self._token, self._key = per_token(model)
 
-    def add(self, model: Any, batch: Sequence[Example], tokens: int) -> dict[str, float]:
+    def add(self, batch: Sequence[Example], tokens: int) -> dict[str, float]:
         """Counts one step; each token attends to those before it in its own example, and to itself."""
         lengths = [len(example.ids) for example in batch]
         keys = sum(size * (size + 1) / 2 for size in lengths) / max(1, sum(lengths))
         self.tokens += tokens
-        self.flops += training_flops(model, tokens, keys)
+        self.flops += 3.0 * tokens * (self._token + self._key * keys)
         return {"num_tokens": self.tokens, "compute/flops": self.flops}
 
     def state_dict(self) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def train_sft(
     stepper = Stepper(policy, config.micro_tokens, config.packing, config.bf16)
     seed_everything(config.seed)
     group = ParamGroup(policy.model, _optimizer(policy.model, config), config.rate(total), config.average, config.max_grad_norm)
-    seen = _Seen()
+    seen = _Seen(policy.model)
     evaluates = eval_examples is not None and config.eval_steps is not None
 
     def step_fn(step: int, mover: Mover) -> dict[str, float]:
@@ -86,7 +87,7 @@ def train_sft(
         mover()
         with loop.timer("probe"):
             overshoot = probe.metrics()
-        return {**sums.metrics(), **overshoot, **seen.add(policy.model, batch, sums.seen), "epoch": batches.epoch(step - 1)}
+        return {**sums.metrics(), **overshoot, **seen.add(batch, sums.seen), "epoch": batches.epoch(step - 1)}
 
     def eval_fn(step: int) -> dict[str, float]:
         with loop.averaged():
