@@ -93,7 +93,7 @@ def success_of(result: Mapping[str, object]) -> float | None:
         if isinstance(value, Mapping):
             value = value.get("mean")
         if finite(value):
-            return float(value)  # type: ignore[arg-type]
+            return float(value)
     return None
 
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from burnish.runs.errors import UserError
+from burnish.runs.tolerant import by_step, finite, numbered, read_lines
 from burnish.runs.yamlio import parse_yaml
-
-NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-"""How metrics.jsonl writes floats that JSON has no word for."""
 
 
 @dataclasses.dataclass
@@ -113,8 +109,8 @@ def read_run(path: str | Path) -> RunFiles:
         found = read_json(file, run.problems)
         if found:
             run.evals[file.stem] = found
-    run.rollouts = _numbered(path / "rollouts", r"step-(\d+)\.jsonl")
-    for step, entry in _numbered(path, r"checkpoint-(\d+)").items():
+    run.rollouts = numbered(path / "rollouts", r"step-(\d+)\.jsonl")
+    for step, entry in numbered(path, r"checkpoint-(\d+)").items():
         head = read_json(entry / "state.json", run.problems)
         if head:
             run.checkpoints[step], run.head = entry, head
@@ -122,11 +118,6 @@ def read_run(path: str | Path) -> RunFiles:
         raise UserError(f"{path}: not a run folder (no config.yaml, run.json or metrics.jsonl in it); give the folder a run wrote")
     _note_gaps(run)
     return run
-
-
-def finite(value: Any) -> bool:
-    """True for a finite number (booleans are none)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_json(path: Path, problems: list[str], optional: bool = False) -> dict[str, Any]:
@@ -154,29 +145,6 @@ def count_lines(path: Path) -> int:
             return sum(1 for line in file if line.strip())
     except OSError:
         return 0
-
-
-def read_lines(path: Path, problems: list[str], limit: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) for each whole line of a JSONL file, of the first `limit` lines; others are noted."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError as error:
-        problems.append(f"{path.name} cannot be read: {error.strerror or error}")
-        return
-    for n, line in enumerate(lines[:limit], start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if isinstance(row, dict):
-            yield n, row
-        else:
-            torn = " (torn: the run was interrupted while writing it)" if n == len(lines) else ""
-            note = f"{path.name}, line {n}: not a JSON object{torn}; left out"
-            if note not in problems:
-                problems.append(note)
 
 
 def _read_config(path: Path, problems: list[str]) -> tuple[dict[str, Any], str]:
@@ -210,26 +178,12 @@ def _read_metrics(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     if not path.is_file():
         problems.append("metrics.jsonl is missing: the run did not finish a step")
         return []
-    rows: dict[int, dict[str, Any]] = {}
-    nameless = 0
-    for _, row in read_lines(path, problems):
-        step = row.get("step")
-        if isinstance(step, int) and not isinstance(step, bool):
-            row = {key: NOT_FINITE.get(value, value) if isinstance(value, str) else value for key, value in row.items()}
-            rows[step] = rows.get(step, {}) | row
-        else:
-            nameless += 1
+    rows, nameless = by_step(row for _, row in read_lines(path, problems))
     if nameless:
         problems.append(f"metrics.jsonl: {nameless} rows without a step; left out")
     if not rows:
         problems.append("metrics.jsonl is empty: the run did not finish a step")
-    return [rows[step] for step in sorted(rows)]
-
-
-def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
-    entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = {int(match[1]): entry for entry in entries if (match := re.fullmatch(pattern, entry.name))}
-    return dict(sorted(found.items()))
+    return rows
 
 
 def _note_gaps(run: RunFiles) -> None:

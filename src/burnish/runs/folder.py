@@ -25,10 +25,10 @@ from typing import Any
 from burnish.runs import atomic, environment, ranks
 from burnish.runs.config import FREE_FIELDS, Config, diff_configs, plain, to_yaml
 from burnish.runs.errors import UserError
+from burnish.runs.tolerant import NOT_FINITE
 from burnish.runs.yamlio import parse_yaml
 
 SHOWN_CHANGES = 6
-_SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class Run:
@@ -185,7 +185,7 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """All rows, in order; a torn last line is left out."""
         rows = [json.loads(line) for line in _whole_lines(self.metrics_path)] if self.metrics_path.exists() else []
-        return [{key: _SPECIAL.get(value, value) if isinstance(value, str) else value for key, value in row.items()} for row in rows]
+        return [{key: NOT_FINITE.get(value, value) if isinstance(value, str) else value for key, value in row.items()} for row in rows]
 
     # -- rollouts
 

@@ -6,18 +6,16 @@ import dataclasses
 import functools
 import json
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from burnish.runs.errors import UserError
+from burnish.runs.tolerant import by_step, finite, numbered, read_lines
 from burnish.runs.yamlio import parse_yaml
 
 FILES, BYTES = 60, 200_000_000
 """At most so many rollout files, evenly spread over the run, and about so many bytes of them."""
-
-_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +73,9 @@ class RunView:
         self.start = self._json("start.json")
         self.data = self._json("data.json")
         self.info = self._json("run.json")
-        self.metrics = self._metrics()
-        self.rollout_files = self._numbered("rollouts", r"step-(\d+)\.jsonl")
-        self.checkpoints = self._numbered(".", r"checkpoint-(\d+)")
+        self.metrics = by_step(row for _, row in read_lines(self.path / "metrics.jsonl", self.problems))[0]
+        self.rollout_files = numbered(self.path / "rollouts", r"step-(\d+)\.jsonl")
+        self.checkpoints = numbered(self.path, r"checkpoint-(\d+)")
         if not (self.config or self.info or self.metrics or self.rollout_files or self.checkpoints):
             raise UserError(f"{path}: not a run folder (no config.yaml, run.json or metrics.jsonl in it); give the folder a run wrote")
 
@@ -134,7 +132,7 @@ class RunView:
             if budget < 0 and out:
                 self.problems.append(f"rollouts after {out[-1].step} were not read: they are more than {BYTES:,} bytes")
                 break
-            for number, row in self._lines(file):
+            for number, row in read_lines(file, self.problems):
                 try:
                     out.append(_group(step, row))
                 except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -172,44 +170,6 @@ class RunView:
             self.problems.append(f"{name} cannot be read: {' '.join(str(error).split())[:200]}")
             return {}
         return value if isinstance(value, dict) else {}
-
-    def _metrics(self) -> list[dict[str, Any]]:
-        rows: dict[int, dict[str, Any]] = {}
-        for _, row in self._lines(self.path / "metrics.jsonl"):
-            step = row.get("step")
-            if isinstance(step, int) and not isinstance(step, bool):
-                named = {key: _NOT_FINITE.get(value, value) if isinstance(value, str) else value for key, value in row.items()}
-                rows[step] = rows.get(step, {}) | named
-        return [rows[step] for step in sorted(rows)]
-
-    def _lines(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        try:
-            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        except OSError as error:
-            self.problems.append(f"{path.name} cannot be read: {error.strerror or error}")
-            return
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if isinstance(row, dict):
-                yield number, row
-            else:
-                torn = " (torn: the run was interrupted while writing it)" if number == len(lines) else ""
-                self.problems.append(f"{path.name}, line {number}: not a JSON object{torn}; left out")
-
-    def _numbered(self, folder: str, pattern: str) -> dict[int, Path]:
-        place = self.path / folder
-        entries = sorted(place.iterdir()) if place.is_dir() else []
-        return dict(sorted((int(match[1]), entry) for entry in entries if (match := re.fullmatch(pattern, entry.name))))
-
-
-def finite(value: Any) -> TypeGuard[float]:
-    """True for a finite number (booleans are none)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def spread(values: list[int], n: int) -> list[int]:
