@@ -165,6 +165,20 @@ def test_completions_are_coloured_and_marked(rl_run):
     assert "length · wrong" in page.text
 
 
+def test_tokens_that_a_column_marks_are_coloured(tmp_path):
+    run, tokenizer = write_run(tmp_path / "run", {"stage": "rl"}, metric_rows(1)), write_tokenizer(tmp_path / "run" / "t")
+    record = group_record(tokenizer, "a", "q", [("think twice", 1.0), ("no", 0.0)], tool="[7]")
+    turn = record["rollouts"][0]["turns"][0]
+    first = turn["injected"].index(False)
+    column = [int(place == first) for place, forced in enumerate(turn["injected"]) if not forced]
+    assert sum(column) == 1
+    record["scores"][0]["extras"] = {"planning": column, "other": [0.5] * len(column), "short": [1]}
+    write_rollouts(run, 1, [record])
+    page = page_of(run)
+    assert len(page.of_class("mark")) == 1 + 1  # the token, and the legend
+    assert "planning" in page.text
+
+
 def test_an_invalid_completion_has_no_colour(tmp_path):
     run = write_run(tmp_path / "run", {"stage": "rl"}, metric_rows(1))
     record = group_record(write_tokenizer(tmp_path / "t"), "a", "q", [("x", 1.0), ("y", 0.0)])

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from burnish.reports import words
+from burnish.reports.columns import marks_of
 from burnish.reports.run_files import RunFiles, finite
 from burnish.reports.tokens import Decoder, Token, decoder_of, marked, token_view
 
@@ -61,12 +62,16 @@ class SampleStep:
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """low and high: the rewards that the ends of the colour scale stand for. by_token: whether the token view is there."""
+    """low and high: the rewards that the ends of the colour scale stand for. by_token: whether the token view is there.
+
+    columns: token columns in the order of their colours.
+    """
 
     steps: tuple[SampleStep, ...]
     low: float
     high: float
     by_token: bool
+    columns: tuple[str, ...] = ()
 
 
 def samples(run: RunFiles) -> Samples | None:
@@ -93,7 +98,7 @@ def samples(run: RunFiles) -> Samples | None:
         layout.left = layout.budget
         groups_shown = tuple(group for record in found if (group := layout.group(record, step)) is not None)
         steps.append(SampleStep(step, groups_shown, left_out))
-    return Samples(tuple(steps), low, high, layout.decoder is not None)
+    return Samples(tuple(steps), low, high, layout.decoder is not None, tuple(layout.columns))
 
 
 def spread(values: Sequence[Value], n: int) -> list[Value]:
@@ -111,6 +116,7 @@ class _Layout:
     high: float
     budget: int
     left: int = 0
+    columns: list[str] = dataclasses.field(default_factory=list)
 
     def group(self, record: dict[str, Any], step: int) -> SampleGroup | None:
         try:
@@ -161,21 +167,25 @@ class _Layout:
         shares = score.get("parts") or {}
         return Completion(
             reward="–" if invalid or not finite(reward) else words.number(reward),
-            colour=None if invalid or not finite(reward) else self._colour(float(reward)),  # type: ignore[arg-type]
-            pieces=tuple(self._pieces(turns, text)),
+            colour=None if invalid or not finite(reward) else self._colour(float(reward)),
+            pieces=tuple(self._pieces(turns, text, score.get("extras") or {})),
             marks=tuple(map(words.safe, marks)),
             parts=words.safe(" · ".join(f"{name} {words.number(value)}" for name, value in shares.items())) if len(shares) > 1 else "",
         )
 
-    def _pieces(self, turns: Sequence[dict[str, Any]], text: str | None) -> Iterable[Piece]:
+    def _pieces(self, turns: Sequence[dict[str, Any]], text: str | None, extras: dict[str, Any]) -> Iterable[Piece]:
         if self.decoder is None or self.left <= 0:
             whole = text if text is not None else f"({sum(len(turn['output_ids']) for turn in turns)} token ids)"
             yield Piece("", "", tuple(marked(words.clip(whole, CHARACTERS))))
             return
+        names, marks = marks_of(turns, extras)
+        self.columns += [name for name in names if name not in self.columns]
+        colours = [self.columns.index(name) for name in names]
+        marks = [[None if place is None else colours[place] for place in row] for row in marks]
         for index, turn in enumerate(turns):
             ids = turn["output_ids"][:CHARACTERS]
             logprobs, injected = turn.get("logprobs") or [None] * len(ids), turn.get("injected") or [False] * len(ids)
-            view = token_view(ids, logprobs, injected, self.decoder)
+            view = token_view(ids, logprobs, injected, self.decoder, marks[index], self.columns)
             self.left -= len(view)
             label = f"turn {index + 1}" if len(turns) > 1 else ""
             label += f" · {turn['agent']}" if turn.get("agent", "policy") != "policy" else ""

@@ -24,9 +24,9 @@ class Decoder(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Token:
-    """text: as shown (line ends marked). kind: "special", "injected" or "". probability: class 0 (certain) to 4 (unlikely), None unknown.
+    """text: as shown (line ends marked). kind: words out of "special", "injected" and "mark m0", "mark m1" ... (a token column's).
 
-    title: id and log-prob for the tooltip.
+    probability: class 0 (certain) to 4 (unlikely), None unknown. title: id and log-prob for the tooltip.
     """
 
     text: str
@@ -76,8 +76,15 @@ def pieces(ids: Sequence[int], decoder: Decoder) -> list[tuple[int, int, str]]:
     return out
 
 
-def token_view(ids: Sequence[int], logprobs: Sequence[float | None], injected: Sequence[bool], decoder: Decoder) -> list[Token]:
-    """One Token for each piece. logprobs: nats per id (None where unknown)."""
+def token_view(
+    ids: Sequence[int],
+    logprobs: Sequence[float | None],
+    injected: Sequence[bool],
+    decoder: Decoder,
+    marks: Sequence[int | None] = (),
+    names: Sequence[str] = (),
+) -> list[Token]:
+    """One Token for each piece. logprobs: nats per id (None where unknown). marks: the token column (out of names) that marks each id."""
     out = []
     for start, end, text in pieces(ids, decoder):
         own = [value for value in logprobs[start:end] if value is not None]
@@ -87,12 +94,12 @@ def token_view(ids: Sequence[int], logprobs: Sequence[float | None], injected: S
         if own:
             title += f" · log-prob {sum(own):.2f}"
         title += " · injected, not trained on" if forced else ""
+        column = next((place for place in marks[start:end] if place is not None), None)
+        if column is not None:
+            kind, title = f"{kind} mark m{column}".strip(), f"{title} · {names[column]}"
         shown = words.safe(text).replace("\n", "↵\n") or "·"
-        out.append(
-            Token(
-                shown, kind + (" injected" if forced and kind == "special" else ""), None if forced or not own else grade(sum(own)), title
-            )
-        )
+        kind += " injected" if forced and kind.startswith("special") else ""
+        out.append(Token(shown, kind, None if forced or not own else grade(sum(own)), title))
     return out
 
 
