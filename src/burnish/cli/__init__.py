@@ -2,7 +2,8 @@
 
 A verb is a module here with `HELP` (one line), `add_arguments(parser)` and `run(args) -> int | None`; `burnish VERB` finds it by
 listing this package. A verb that takes configuration flags sets `TAKES_FLAGS = True` and finds the rest of the line in `args.flags`;
-the whole line is in `args.command_line`.
+the whole line is in `args.command_line`. A verb whose first words may name an action of a method has `choose(words)`, which gives
+(those words, the action, the words that are left), or None where the verb itself is meant.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
 from burnish import __version__
 from burnish.runs.errors import UserError, did_you_mean
@@ -71,13 +73,17 @@ def dispatch(words: list[str]) -> int:
     verb = words[0]
     if verb not in verbs():
         raise UserError(f"unknown command {verb!r}; {did_you_mean(verb, verbs())}")
-    module = load(verb)
+    module: Any = load(verb)
+    named, description, rest = verb, module.__doc__, words[1:]
+    if hasattr(module, "choose") and (chosen := module.choose(rest)) is not None:
+        own_words, module, rest = chosen
+        named, description = f"{verb} {own_words}", module.description or module.help
     parser = Parser(
-        prog=f"burnish {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=f"burnish {named}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     module.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document for machines instead of text and progress bars")
-    own, flags = parser.split(words[1:]) if getattr(module, "TAKES_FLAGS", False) else (words[1:], [])
+    own, flags = parser.split(rest) if getattr(module, "TAKES_FLAGS", False) else (rest, [])
     args = parser.parse_intermixed_args(own)
     args.flags, args.options = flags, parser.long_options
     args.command_line = shlex.join(["burnish", *words])

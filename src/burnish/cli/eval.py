@@ -3,15 +3,36 @@
 burnish eval MODEL DATA REWARD                    pass@1 with its 95 % interval
 burnish eval MODEL DATA REWARD --samples 8        pass@k and mean@k too
 burnish eval MODEL DATA REWARD --against old.json paired difference to an earlier result
+burnish eval NAME --help                          another measurement: see `burnish eval --list`
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from typing import Any
 
 HELP = "pass@1, pass@k with intervals; paired difference to an earlier result"
 TAKES_FLAGS = True
+
+
+def choose(words: Sequence[str]) -> tuple[str, Any, list[str]] | None:
+    """A measurement that the first word names: (the word, the action, the words that are left)."""
+    from burnish.recipes.actions import evals
+
+    found = evals() if words and not words[0].startswith("-") and "/" not in words[0] else {}
+    return (words[0], found[words[0]], list(words[1:])) if words and words[0] in found else None
+
+
+class _Listing(argparse.Action):
+    """Prints the other measurements, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
+        from burnish.recipes.actions import evals
+
+        print("\n".join(f"burnish eval {name:<12} {one.help}" for name, one in evals().items()) or "there is none")
+        parser.exit()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="local folder, hub id or adapter folder")
     parser.add_argument("data", help="JSONL, Parquet or CSV file, dataset folder or hub id, with a prompt column")
     parser.add_argument("reward", help="a reward's name, package.module:name or file.py:name")
+    parser.add_argument("--list", action=_Listing, nargs=0, help="print the other measurements there are")
     parser.add_argument("--output", help="write the result with every completion as JSON")
     parser.add_argument("--against", metavar="RESULT.json", help="an earlier result of the same items: prints the paired difference")
 

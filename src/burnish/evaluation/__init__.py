@@ -1,0 +1,1 @@
+"""Measurements of models and agents beyond held-out success."""
