@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from burnish.inference.backends.protocol import label
 from burnish.models import quant
 from burnish.models.load import check_source
 from burnish.recipes import papers
@@ -13,6 +14,7 @@ from burnish.recipes.policy import device_named
 from burnish.recipes.rl import ROOM, build_backend, build_objective, build_reward
 from burnish.rl.filters.combine import make_filter
 from burnish.rl.filters.replay import refuse_nested
+from burnish.rl.objectives.formula import name_of
 from burnish.rl.rewards.weighted import Weighted
 from burnish.rl.rollouts.agent import make_thinker
 from burnish.rl.temperature import TemperatureControl
@@ -70,7 +72,7 @@ def _refuse_sft(config: TrainConfig, held_out: bool) -> None:
 def _refuse_rl(config: TrainConfig, given: Any) -> Weighted:
     """Makes every part that needs no items and no policy, so that a wrong name, argument or combination shows now."""
     rl = config.rl
-    if rl.recipe is not None and not set(papers.settings(rl.recipe, {})) <= rl.model_fields_set:
+    if rl.recipe is not None and not set(papers.settings(rl.recipe, rl.model_dump(include=rl.model_fields_set))) <= rl.model_fields_set:
         raise UserError(
             f"rl.recipe is {rl.recipe!r} but its values are not filled in; make the config with burnish.train, load_config or build"
         )
@@ -89,6 +91,12 @@ def _refuse_rl(config: TrainConfig, given: Any) -> Weighted:
     thinker = make_thinker(rl.thinker)
     if hasattr(thinker, "check_limit"):
         thinker.check_limit(rl.max_new_tokens)
+    for step in objective.credit.steps:
+        if (wanted := getattr(step, "thinker", None)) and not getattr(thinker, wanted[0], False):
+            raise UserError(
+                f"credit {name_of(step)!r} reads what the thinker {label(rl.thinker)} does not bring; set rl.thinker to {wanted[1]!r} "
+                f"(a thinker of your own says `{wanted[0]} = True` where it does)"
+            )
     build_backend(config, thinker)
     filters = [make_filter(spec) for spec in rl.filters or ()]
     refuse_nested(filters)

@@ -102,6 +102,7 @@ class Greedy(Step):
     """b = reward of the prompt's greedy completion (ReMax): a rollout sampled at temperature 0, whose own advantage comes out as 0."""
 
     kind: ClassVar = "baseline"
+    thinker: ClassVar = ("greedy", "with_greedy")
     formula: ClassVar = "A = r - r(greedy completion)"
     tex: ClassVar = r"A_i = r_i - r_{\mathrm{greedy}}"
     name: Literal["greedy"] = "greedy"

@@ -87,10 +87,12 @@ class Step(Formula):
     "token_scale" acts on token values.
     formula: the text `describe()` prints, with the fields in braces. tex: the same in LaTeX, with the fields as <field>.
     group: True where it compares rollouts of a prompt; then it needs at least `least_group` of them.
+    thinker: (attribute that the thinker must have, a thinker that has it), where it reads what only some thinkers bring.
     """
 
     kind: ClassVar[Literal["baseline", "scale", "map", "token_scale"]]
     group: ClassVar[bool] = False
+    thinker: ClassVar[tuple[str, str] | None] = None
 
     @property
     def least_group(self) -> int:
