@@ -8,7 +8,7 @@ INDEX  := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt $(INDEX)
 SEED   ?= 0
 
-.PHONY: run test install install-test bench clean
+.PHONY: run test combinations install install-test bench clean
 
 run: install
 	@$(BIN)/burnish quickstart --seed $(SEED)
@@ -17,6 +17,10 @@ test: install-test
 	$(BIN)/ruff check src tests tools benchmarks
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Every pair of parts from different folders of rl/, two steps each; a few minutes
+combinations: install-test
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m combinations tests/combinations
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
