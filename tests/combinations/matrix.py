@@ -18,8 +18,10 @@ Part = tuple[str, str]
 
 
 def specs() -> dict[str, dict[str, Any]]:
-    """room -> part -> arguments, of all files in `specs/`; and "with" -> "room/part" -> the fields of `rl` it cannot do without."""
-    out: dict[str, dict[str, Any]] = {room: {} for room in (*ROOMS, "with")}
+    """room -> part -> arguments, of all files in `specs/`; "with" -> "room/part" -> the fields of `rl` it cannot do
+    without; "columns" -> name -> a value for every row.
+    """
+    out: dict[str, dict[str, Any]] = {room: {} for room in (*ROOMS, "with", "columns")}
     for info in pkgutil.iter_modules([str(Path(__file__).with_name("specs"))]):
         for room, found in importlib.import_module(f"combinations.specs.{info.name}").SPECS.items():
             out[room] |= found
@@ -55,7 +57,7 @@ def fields(pair: tuple[Part, ...], arguments: dict[str, dict[str, Any]]) -> dict
     chosen = {room: (name, spec_of(room, name, arguments)) for room, name in pair}
     wanted = [arguments["with"].get(f"{room}/{name}", {}) for room, name in pair]
     out: dict[str, Any] = {"rewards": [f"{USER}:more_letters"], "shapers": [one for found in wanted for one in found.get("shapers", [])]}
-    out |= {"thinker": found["thinker"] for found in wanted if "thinker" in found}
+    out |= next(({"thinker": found["thinker"]} for found in wanted if "thinker" in found), {})
     for field, room in (("curriculum", "curricula"), ("thinker", "rollouts")):
         if room in chosen:
             out[field] = chosen[room][1]

@@ -16,10 +16,8 @@ from combinations.matrix import ROOMS, every_pair, every_part, fields, names, sp
 
 PAIRS = every_pair()
 ARGUMENTS = specs()
-ROWS = [
-    {"prompt": f"{letter}?", "question": f"{letter}?", "letter": letter, "answer": "1", "tests": ["assert True"], "horizon": 1}
-    for letter in "abcd"
-]
+COLUMNS = {"answer": "1", "tests": ["assert True"], "horizon": 1, **ARGUMENTS["columns"]}
+ROWS = [{"prompt": f"{letter}?", "question": f"{letter}?", "letter": letter, **COLUMNS} for letter in "abcd"]
 
 
 @pytest.fixture(scope="module")

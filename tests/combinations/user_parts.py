@@ -43,3 +43,8 @@ class Judge(Scripted):
 
     def __init__(self):
         super().__init__(lambda messages: f'{{"score": {len(str(messages)) % 10}, "met": true}}')
+
+
+def grade(item, text, instruction):
+    """Of a checklist's item that names a letter."""
+    return "fully met" if item.text[-1] in text else "not met"
