@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from burnish.records import Sampling
 from burnish.rl.credit.chain import step_name
+from burnish.rl.objectives.corrections.importance import Importance
 from burnish.runs.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,3 +49,24 @@ def check_run(
         undone = [name for name in getattr(part, "cancelled_by", ()) if name in steps]
         if undone:
             raise UserError(f"{step_name(part)!r} shapes what credit step {undone[0]!r} would cancel again; leave out that step")
+
+
+def check_updates(objective: Objective, minibatches: int = 1, epochs: int = 1, lag: int = 0) -> None:
+    """Raises UserError where an objective without a ratio would learn from what another policy wrote, as if it were its own.
+
+    The corrections that read exp(l_o - l_b) make good a lag; between the updates on one batch they do not move.
+    """
+    if getattr(objective.ratio, "level", None) != "none":
+        return
+    updates = minibatches * epochs
+    named = f"objective {objective.name!r} has no ratio (ratio none), which would correct for a policy that moved"
+    if updates > 1:
+        raise UserError(
+            f"{named}, but rl.minibatches {minibatches} x rl.epochs {epochs} are {updates} updates on one batch; set both to 1, or choose "
+            "an objective with a ratio (dr_grpo, gspo, cispo ...)"
+        )
+    if lag and not any(isinstance(part, Importance) for part in objective.correction):
+        raise UserError(
+            f"{named}, but rl.lag is {lag}: batches are written by an older policy; set rl.lag to 0, add a correction (truncate or mask: "
+            f"rl.objective {{preset: {objective.name.rstrip('*')}, correction: truncate}}), or choose an objective with a ratio"
+        )
