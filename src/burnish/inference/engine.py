@@ -72,6 +72,11 @@ class Engine(RowVerbs):
         return sum(handle is not None and handle.state == "paused" for handle in self._slots.handles)
 
     @property
+    def waiting(self) -> int:
+        """Rows that wait for a slot."""
+        return len(self._slots.queue)
+
+    @property
     def slots(self) -> int:
         """Most rows decoded at once."""
         return self._slots.limit

@@ -63,6 +63,7 @@ class Handle:
     run_start: int = 0  # where the tokens sampled since the last start begin
     ends: frozenset[int] = frozenset()
     forks: int = 0
+    logits_version: int | None = None  # of the weights that computed `logits`; they may have changed before a token is drawn
     double: bool = False
     unscored: bool = False  # forced tokens wait for a pass that scores them
     merged: np.ndarray | None = None

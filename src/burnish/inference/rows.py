@@ -187,6 +187,8 @@ class RowVerbs(EngineSetup):
                     continue
                 own_cache.begin_batch(self._core, key)
                 self.stats["prefilled"] += prefill.feed(members, self._path, self.facts, self._exactness.packing)
+        for handle in handles:
+            handle.logits_version = self.version
 
     def _check_open(self, handle: Handle) -> None:
         if handle.state == "freed":

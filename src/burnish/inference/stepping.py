@@ -58,7 +58,10 @@ def with_fresh(slots: Slots, logits: torch.Tensor | None, n: int) -> torch.Tenso
 
 
 def sample_step(slots: Slots, logits: torch.Tensor, eos_ids: frozenset[int], tokenizer: Any, version: int) -> list[TokenEvent]:
-    """Draw one token for every live handle and record it. Handles whose turn ends are paused and stay in their slot for now."""
+    """Draw one token for every live handle and record it. Handles whose turn ends are paused and stay in their slot for now.
+
+    version: of the weights that computed the logits; those of a row that comes from a prefill pass may be older.
+    """
     n = logits.shape[0]
     live = slots.live
     index = np.zeros(n, dtype=np.int64)
@@ -70,7 +73,8 @@ def sample_step(slots: Slots, logits: torch.Tensor, eos_ids: frozenset[int], tok
         token, logp = ids[slot], logps[slot]
         if logp != logp:
             raise FloatingPointError(f"the model's logits are NaN at token {len(handle.ids)} of handle {handle.number}")
-        handle.record(token, logp, sample_logps[slot], False, version)
+        handle.record(token, logp, sample_logps[slot], False, version if handle.logits_version is None else handle.logits_version)
+        handle.logits_version = None
         tokens[slot] = token
         reason = None
         if token in handle.ends or len(handle.ids) >= handle.limit or handle.sampling.stop:

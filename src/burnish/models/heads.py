@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from burnish.models.wide_head import WideLinear
 from burnish.runs.errors import UserError
 
 # Config fields that scale the logits: name -> factor. A field absent or None does nothing.
@@ -62,7 +63,7 @@ class Head:
         # An adapted layer is its base layer alone where its adapters are all off, or all merged into it.
         if hasattr(module, "base_layer") and bool(getattr(module, "disable_adapters", False)) != bool(getattr(module, "merged", False)):
             module = module.base_layer
-        if type(module) is nn.Linear and not module._forward_hooks and not module._forward_pre_hooks:
+        if type(module) in (nn.Linear, WideLinear) and not module._forward_hooks and not module._forward_pre_hooks:
             return Plain(module.weight, module.bias)
         return None
 
@@ -118,7 +119,7 @@ def head_of(model: nn.Module, fp32: bool = False) -> Head:
     scale, cap = _scale_and_cap(inner)
     head = Head(inner, scale, cap)
     _verify(inner, head)
-    head.fp32 = fp32
+    head.fp32 = fp32 or isinstance(head.module, WideLinear)
     return head
 
 

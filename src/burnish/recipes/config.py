@@ -24,6 +24,7 @@ class ModelConfig(Config):
 
     path: str = Field("", description="local folder, hub id or adapter folder")
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = Field("float32", description="dtype of weights and activations")
+    head_dtype: Literal["model", "float32"] = Field("model", description="float32: the output layer's product, sampling and training alike")
     device: str | None = Field(None, description="where it computes: cpu, cuda, cuda:1 ...; unset: the CPU, a model object where it is")
     adapter: str | None = Field(None, description="PEFT adapter folder to continue from")
     lora: LoraConfig | None = Field(None, description="train a LoRA adapter instead of all weights")
@@ -93,6 +94,9 @@ class RLConfig(Config):
     minibatches: int = Field(1, ge=1, description="optimiser steps that share one batch")
     epochs: int = Field(1, ge=1, description="passes over one batch")
     lag: int = Field(0, ge=0, description="a batch is drawn so many updates before it is used")
+    processes: Literal[1, 2] = Field(1, description="2: a process of its own generates (PipelineRL-k, k = lag; see docs/pipeline.md)")
+    generator_device: str | None = Field(None, description="where the second process computes; unset: as model.device")
+    generator_restarts: int = Field(3, ge=0, description="deaths of the second process in a row, without a batch, that are made good")
     micro_tokens: int = Field(16384, ge=1, description="tokens of one forward and backward pass")
     share_prefix: bool = Field(True, description="compute a group's prompt once in training")
     engine_mode: Literal["auto", "exact", "fast"] = Field("auto", description="exact: a token's bits do not depend on its neighbours")

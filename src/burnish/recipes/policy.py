@@ -13,6 +13,7 @@ from burnish.models.heads import base_of
 from burnish.models.load import load_model
 from burnish.models.lora import add_lora
 from burnish.models.policy import Policy
+from burnish.models.wide_head import widen_head
 from burnish.recipes.config import ModelConfig
 from burnish.rl.credit.value import ValueHead
 from burnish.runs import ranks
@@ -44,6 +45,8 @@ def load_policy(config: ModelConfig, model: Any = None, tokenizer: Any = None, t
     )
     if place is not None and not quant.is_quantised(network):
         network.to(place)
+    if config.head_dtype == "float32":
+        widen_head(network.get_base_model() if hasattr(network, "get_base_model") else network)
     if config.lora is not None:
         if hasattr(network, "peft_config"):
             raise UserError("model.lora is set but the model carries an adapter already; drop model.lora to continue training it")

@@ -10,10 +10,12 @@ from burnish.models import quant
 from burnish.models.load import check_source
 from burnish.recipes import papers
 from burnish.recipes.config import ModelConfig, TrainConfig
+from burnish.recipes.pipeline import refuse_pipeline
 from burnish.recipes.policy import device_named
 from burnish.recipes.rl import ROOM, build_backend, build_objective, build_reward
 from burnish.rl.filters.combine import make_filter
 from burnish.rl.filters.replay import refuse_nested
+from burnish.rl.objectives.checks import check_updates
 from burnish.rl.objectives.formula import name_of
 from burnish.rl.rewards.weighted import Weighted
 from burnish.rl.rollouts.agent import make_thinker
@@ -45,7 +47,11 @@ def refuse_impossible(config: TrainConfig, has_data: bool, reward: Any, has_mode
         check_source(path)
     if not config.rl.rewards and reward is None:
         raise UserError("rl.rewards is empty; name a reward, e.g. --rl.rewards '[my_reward.py:score]'")
-    return _refuse_rl(config, reward)
+    made = _refuse_rl(config, reward)
+    refuse_pipeline(
+        config, made, given=[name for name, there in (("model", has_model), ("data", has_data), ("reward", reward is not None)) if there]
+    )
+    return made
 
 
 def refuse_model(model: ModelConfig, has_model: bool = False) -> None:
@@ -77,6 +83,7 @@ def _refuse_rl(config: TrainConfig, given: Any) -> Weighted:
             f"rl.recipe is {rl.recipe!r} but its values are not filled in; make the config with burnish.train, load_config or build"
         )
     objective = build_objective(rl)
+    check_updates(objective, rl.minibatches, rl.epochs, rl.lag)
     if rl.critic_learning_rate is not None and not any(need.model == "critic" for need in objective.grad_needs()):
         raise UserError(f"rl.critic_learning_rate is set but rl.objective {objective.name!r} has no critic; leave it out, or choose ppo")
     if rl.minibatches > rl.prompts_per_step:

@@ -17,6 +17,7 @@ from burnish.models.load import load_model
 from burnish.models.policy import Policy
 from burnish.models.save import write_files
 from burnish.recipes.config import RLConfig, TrainConfig
+from burnish.recipes.pipeline import build_queue, observers
 from burnish.recipes.policy import COPIES
 from burnish.records import Item
 from burnish.rl.compute import ComputeMeter
@@ -26,7 +27,7 @@ from burnish.rl.learner import Learner
 from burnish.rl.measure import Measurer, models_of
 from burnish.rl.objectives import presets
 from burnish.rl.objectives.objective import Objective
-from burnish.rl.queue import LagQueue
+from burnish.rl.queue import Queue
 from burnish.rl.rewards.weighted import Weighted
 from burnish.rl.rollouts.agent import make_thinker
 from burnish.rl.source import Source
@@ -61,6 +62,15 @@ def build_reward(config: RLConfig, policy: Policy | None, reward: Any = None) ->
         return reward
     given = config.rewards if reward is None else reward if isinstance(reward, list | tuple) else [reward]
     return weighted(given, policy, config.weights, config.success_above)
+
+
+def bound(shaper: Any, policy: Policy) -> Any:
+    """The shaper, told how the policy's ids are decoded where it asks for that, like a reward: by `bind(decode)` or a `decode` of None."""
+    if hasattr(shaper, "bind"):
+        shaper.bind(policy.decode)
+    elif getattr(shaper, "decode", shaper) is None:
+        shaper.decode = policy.decode
+    return shaper
 
 
 def weighted(specs: Sequence[Any], policy: Policy | None, weights: Sequence[float] = (), success_above: float | None = None) -> Weighted:
@@ -109,7 +119,7 @@ def build_source(
         backend=backend,
         reward=build_reward(rl, policy, reward),
         measurer=measurer,
-        shapers=[parts.make(f"{ROOM}.rewards", spec) for spec in rl.shapers],
+        shapers=[bound(parts.make(f"{ROOM}.rewards", spec), policy) for spec in rl.shapers],
         filters=[make_filter(spec) for spec in filters],
         prompts=rl.prompts_per_step,
         sampling=config.sampling.sampling(),
@@ -151,20 +161,20 @@ def build_trainer(
     if config.model.gradient_checkpointing:
         for trained in learner.trained.values():
             switch_checkpointing(trained.model, True)
-    queue = LagQueue(source, rl.lag)
+    queue = build_queue(config, source, run)
     loop = build_loop(config, policy, source, queue, learner, held_out, run, trackers, progress)
     loop.parts["compute"] = meter
     if run.writes:
         measure_baselines(config, source, held_out, run)
     source.timer = learner.timer = loop.timer
-    return Trainer(queue, learner, loop, run, loop.timer, rl.keep_rollouts, observers=(meter,))
+    return Trainer(queue, learner, loop, run, loop.timer, rl.keep_rollouts, observers=(*observers(queue), meter))
 
 
 def build_loop(
     config: TrainConfig,
     policy: Policy,
     source: Source,
-    queue: LagQueue,
+    queue: Queue,
     learner: Learner,
     held_out: Sequence[Item],
     run: Run,

@@ -55,6 +55,7 @@ class Learner:
     trust_sampler: bool = True
     timer: Timer = dataclasses.field(default_factory=Timer)
     gap: float | None = None
+    fresh: bool = True
     before: Before = dataclasses.field(default_factory=list)
 
     @property
@@ -71,6 +72,7 @@ class Learner:
         """All optimiser steps of one batch. Returns metrics, averaged over the optimiser steps by their tokens."""
         rollouts = [rollout for group in batch.groups for rollout in group.rollouts]
         self.before = []
+        self.fresh = batch.version == step - 1  # else some tokens may stand on keys and values of older weights
         credit_batch = CreditBatch.from_groups(batch.groups, batch.keep, columns=self.objective.columns)
         table = credit_batch.table
         kept_flags = [bool(flag) for flag in table.kept] if table.kept is not None else [True] * table.n_sequences
@@ -124,7 +126,7 @@ class Learner:
         return measured
 
     def _sampler_will_do(self, rollouts: Sequence[Rollout], step: int) -> bool:
-        fresh = all(bool(np.all(turn.version == step - 1)) for rollout in rollouts for turn in rollout.turns if turn.train)
+        fresh = self.fresh and all(bool(np.all(turn.version == step - 1)) for rollout in rollouts for turn in rollout.turns if turn.train)
         close = self.gap is not None and self.gap < GAP_LIMIT and self.policy.dtype in (torch.float32, torch.float64)
         return self.trust_sampler and fresh and close
 
@@ -199,7 +201,7 @@ class Learner:
         self.before = picked([rollouts[n] for n in members], own, step)
         versions = np.concatenate([turn.version[turn.loss_mask] for n in members for turn in rollouts[n].turns] or [np.zeros(0)])
         current = torch.from_numpy(versions == step - 1)
-        if not bool(current.any()):
+        if not self.fresh or not bool(current.any()):
             return {}
         own, sampled = own[current], sampled.double()[current]
         difference = (own - sampled).abs()

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import collections
-from typing import Any
+from typing import Any, Protocol
 
 from burnish.rl.batch import Batch
 from burnish.rl.source import Source
+
+
+class Queue(Protocol):
+    """What the trainer asks of a queue: this one, or the learner's end of `rl.pipeline`."""
+
+    source: Source
+
+    def get(self, step: int, total: int) -> Batch:
+        """The batch of a learner step."""
+
+    def close(self) -> None:
+        """Lets go of whatever the queue holds."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
 
 
 class LagQueue:
@@ -29,6 +47,9 @@ class LagQueue:
             self.drawn += 1
             self.waiting.append(self.source.collect(self.drawn, version=step - 1))
         return self.waiting.popleft()
+
+    def close(self) -> None:
+        """Nothing to let go of."""
 
     def state_dict(self) -> dict[str, Any]:
         """Waiting batches as plain JSON values."""

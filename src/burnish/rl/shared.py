@@ -50,7 +50,7 @@ def shared_round(source: Any, here: Ranks, drawn: Sequence[Item], items: Sequenc
     needs = [need for part in (source.reward, *source.shapers) for need in getattr(part, "needs", ())]
     elsewhere = [one for place, (_, members) in enumerate(groups) if (place not in places if scored is not None else not here.is_main)
                  for one in members]  # fmt: skip
-    _count(source.measurer, elsewhere, needs)
+    count_passes(source.measurer, elsewhere, needs)
     if scored is None:
         return _scored_by_main(source, here, groups)
     marks = [heard[rank]["scores"][at] for _, rank, at in order]
@@ -74,7 +74,7 @@ def measured_by_all(measurer: Measurer, rollouts: Sequence[Rollout], prompts: Se
     parts = shares(rollouts, prompts, here.world)
     mine = parts[here.rank]
     found = measurer.measure([rollouts[n] for n in mine], needs) if mine else {}
-    _count(measurer, [rollouts[n] for rank, part in enumerate(parts) if rank != here.rank for n in part], needs)
+    count_passes(measurer, [rollouts[n] for rank, part in enumerate(parts) if rank != here.rank for n in part], needs)
     return laid_out(here.gather(dict(found)), parts, [rollout.n_loss_tokens for rollout in rollouts])
 
 
@@ -108,8 +108,8 @@ def merged_metrics(metrics: dict[str, float]) -> dict[str, float]:
     return out
 
 
-def _count(measurer: Measurer, rollouts: Sequence[Rollout], needs: Sequence[Need]) -> None:
-    """Tells the Measurer's observer of passes that other ranks made: its totals are those of the whole run."""
+def count_passes(measurer: Measurer, rollouts: Sequence[Rollout], needs: Sequence[Need]) -> None:
+    """Tells the Measurer's observer of passes that other processes made: its totals are those of the whole run."""
     if measurer.observe is None or not rollouts:
         return
     for model, context in dict.fromkeys((need.model, need.context) for need in needs):

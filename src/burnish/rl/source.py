@@ -69,45 +69,23 @@ class Source:
             with self.timer("weights"):
                 self.backend.refresh(version)
         self.sampling_at(step)  # on every rank, whether it draws or not
-        groups: list[Group] = []
-        wanted, rounds, verdict = self.prompts, 0, None
-        while wanted > 0 and rounds < self.max_rounds:
-            fresh = self._round(step, version, wanted, rounds)
-            for part in self.parts.values():
-                if hasattr(part, "observe"):
-                    part.observe(fresh)
-            groups += self._extended(fresh.groups, version)
-            verdict = Chain(self.filters)(groups)
-            wanted, rounds = verdict.more, rounds + 1
-        if verdict is None:
-            raise UserError("rl.prompts_per_step is 0; it must be at least 1")
-        batch = Batch(step=step, version=version, groups=groups, keep=trained_only(groups, verdict.keep))
-        batch.metrics = source_metrics(batch, rounds, verdict)
-        for part in self.parts.values():
-            batch.metrics |= part.metrics() if hasattr(part, "metrics") else {}
+        work = Collecting(self, step, version)
+        while work.open:
+            drawn = work.draw()
+            work.take(self._scored(drawn, step, work.rounds))
+        batch = work.batch()
         batch.metrics = merged_metrics(batch.metrics)
         return batch
 
-    def _extended(self, groups: list[Group], version: int) -> list[Group]:
-        for part in self.filters:
-            groups = part.extend(groups, version) if hasattr(part, "extend") else groups
-        return groups
-
-    def _round(self, step: int, version: int, n: int, number: int) -> Batch:
-        state = {"step": step, "seed": self.seed, "round": number}
-        items = list(self.curriculum.draw(n, state))
-        if not items:
-            raise UserError(f"curriculum {type(self.curriculum).__name__} drew no item at step {step}; give it more items or another one")
-        if wrong := next((item for item in items if not isinstance(item, Item)), None):
-            raise UserError(f"curriculum {type(self.curriculum).__name__} drew {wrong!r}; it must draw from the items that it was given")
+    def _scored(self, items: list[Item], step: int, number: int) -> list[Group]:
+        """The scored groups of one round's items."""
         here = ranks.current()
         if here.world > 1:
-            return Batch(step=step, version=version, groups=shared_round(self, here, items, distinct(items), step, number))
+            return shared_round(self, here, items, distinct(items), step, number)
         with self.timer("generate"):
             groups = self.think(items, step, number)
         with self.timer("score"):
-            scored = score_groups(groups, self.reward, self.shapers, self.policy, self.measurer)
-        return Batch(step=step, version=version, groups=scored)
+            return score_groups(groups, self.reward, self.shapers, self.policy, self.measurer)
 
     def think(self, drawn: list[Item], step: int, number: int) -> list[tuple[Item, list[Rollout]]]:
         """The rollouts of each drawn item, sorted by index and agent. number: the round within the step."""
@@ -125,8 +103,12 @@ class Source:
             session = Session(engine, self.policy, self.sampling_at(step), self.seed, step, number, self.template_args)
             return [rollout async for rollout in self.thinker.think(items, session)]
 
+        return self.by_item(items, asyncio.run(gather()))
+
+    def by_item(self, items: list[Item], rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
+        """The rollouts by item id, each item's sorted by index and agent. Raises UserError where one is of none of these items."""
         found: dict[str, list[Rollout]] = {item.id: [] for item in items}
-        for rollout in asyncio.run(gather()):
+        for rollout in rollouts:
             if rollout.item_id not in found:
                 raise UserError(f"thinker {type(self.thinker).__name__} yielded a rollout of unknown item {rollout.item_id!r}")
             found[rollout.item_id].append(rollout)
@@ -141,6 +123,66 @@ class Source:
         if all(rollout.stop == StopReason.ERROR for rollout in rollouts):
             why = f"the first: {rollouts[0].outcome}" if rollouts else "there was none"
             raise UserError(f"every rollout of step {step} ended in an error ({why}); mend the thinker {type(self.thinker).__name__}")
+
+
+@dataclasses.dataclass
+class Collecting:
+    """One batch on its way, round by round: draw, have the items thought about and scored, take the groups; until no more are wanted.
+
+    groups: those taken so far. wanted: how many the next round draws. rounds: how many were taken. filters: None: the source's.
+    """
+
+    source: Source
+    step: int
+    version: int
+    groups: list[Group] = dataclasses.field(default_factory=list)
+    wanted: int | None = None
+    rounds: int = 0
+    verdict: FilterResult | None = None
+    filters: Sequence[Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.source.prompts < 1:
+            raise UserError("rl.prompts_per_step is 0; it must be at least 1")
+        self.wanted = self.source.prompts if self.wanted is None else self.wanted
+
+    @property
+    def open(self) -> bool:
+        """Whether one more round is wanted and allowed."""
+        return bool(self.wanted) and self.rounds < self.source.max_rounds
+
+    def draw(self) -> list[Item]:
+        """The items of the next round. Raises UserError where the curriculum draws nothing, or what is no item."""
+        curriculum = self.source.curriculum
+        items = list(curriculum.draw(self.wanted, {"step": self.step, "seed": self.source.seed, "round": self.rounds}))
+        if not items:
+            raise UserError(f"curriculum {type(curriculum).__name__} drew no item at step {self.step}; give it more items or another one")
+        if wrong := next((item for item in items if not isinstance(item, Item)), None):
+            raise UserError(f"curriculum {type(curriculum).__name__} drew {wrong!r}; it must draw from the items that it was given")
+        return items
+
+    def take(self, scored: list[Group]) -> None:
+        """The scored groups of the round that was drawn: parts observe them, filters judge all groups so far."""
+        fresh = Batch(step=self.step, version=self.version, groups=scored)
+        for part in self.source.parts.values():
+            if hasattr(part, "observe"):
+                part.observe(fresh)
+        added = fresh.groups
+        filters = self.source.filters if self.filters is None else self.filters
+        for part in filters:
+            added = part.extend(added, self.version) if hasattr(part, "extend") else added
+        self.groups += added
+        self.verdict = Chain(filters)(self.groups)
+        self.wanted, self.rounds = self.verdict.more, self.rounds + 1
+
+    def batch(self) -> Batch:
+        """What the rounds made, with its metrics."""
+        assert self.verdict is not None
+        batch = Batch(step=self.step, version=self.version, groups=self.groups, keep=trained_only(self.groups, self.verdict.keep))
+        batch.metrics = source_metrics(batch, self.rounds, self.verdict)
+        for part in self.source.parts.values():
+            batch.metrics |= part.metrics() if hasattr(part, "metrics") else {}
+        return batch
 
 
 def distinct(items: Sequence[Item]) -> list[Item]:

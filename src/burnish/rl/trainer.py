@@ -8,7 +8,7 @@ from typing import Any
 
 from burnish.rl.batch import Batch, group_to_dict
 from burnish.rl.learner import Learner
-from burnish.rl.queue import LagQueue
+from burnish.rl.queue import Queue
 from burnish.runs import ranks
 from burnish.runs.folder import Run
 from burnish.runs.loop import Loop, LoopResult, Mover
@@ -23,7 +23,7 @@ class Trainer:
     observers: called with (batch, metrics) after each update, for reports.
     """
 
-    queue: LagQueue
+    queue: Queue
     learner: Learner
     loop: Loop
     run_folder: Run
@@ -33,7 +33,10 @@ class Trainer:
 
     def run(self) -> LoopResult:
         """Trains until the loop's last step; resumes from the newest checkpoint of the run folder where there is one."""
-        return self.loop.run(self.step)
+        try:
+            return self.loop.run(self.step)
+        finally:
+            self.queue.close()
 
     def step(self, number: int, mover: Mover) -> dict[str, float]:
         """One learner step: take a batch, update, record."""
@@ -58,7 +61,7 @@ class Trainer:
         return records
 
 
-def parts_of(queue: LagQueue, learner: Learner) -> dict[str, Any]:
+def parts_of(queue: Queue, learner: Learner) -> dict[str, Any]:
     """Every part with a life (a `state_dict`), by the name under which it is checkpointed."""
     named = {"queue": queue, "learner": learner, **queue.source.parts, **learner.parts}
     return {name: part for name, part in named.items() if hasattr(part, "state_dict")}
