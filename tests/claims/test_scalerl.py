@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 
+from burnish.claims.scalerl import ablation, claims, head, leave_one_out, saturation
 from burnish.claims.scalerl import chains as world
-from burnish.claims.scalerl import claims, head, saturation
+from burnish.recipes.config import RLConfig
 from burnish.rl.forecast.curve import Sigmoid
+from burnish.rl.objectives import presets
+from burnish.runs.config import build
 from burnish.runs.errors import UserError
 
 
@@ -81,7 +85,7 @@ def test_a_careless_teacher_goes_on_from_his_slips():
 
 
 def test_smoke_sizes_run_and_give_json(tmp_path):
-    for claim in claims:
+    for claim in (saturation.CLAIM, head.CLAIM):
         found = []
         for arm in claim.arms("smoke"):
             made = claim.run(arm, 0, tmp_path / claim.id / arm.name, "smoke")
@@ -126,3 +130,81 @@ def test_the_head_in_two_orders():
     found[1]["result"]["scale 3"] |= {"mean_difference": 1e-6}
     found[0]["result"]["scale 3"] |= {"far_confident": 0.0}
     assert head.verdict(found, "full").status == "inconclusive", "nothing can fall to zero"
+
+
+def test_leave_one_out_runs_small_with_all_arms_alike(tmp_path):
+    claim, found = leave_one_out.CLAIM, []
+    assert claim in claims
+    for arm in claim.arms("smoke"):
+        seed = (arm.seeds or claim.seeds("smoke"))[0]
+        folder = tmp_path / str(seed)
+        claim.shared(seed, folder / "shared", "smoke")
+        settings = dict(arm.settings) | (claim.settle(arm, [one for one in found if one["arm"] in arm.follows]) if arm.follows else {})
+        made = claim.run(dataclasses.replace(arm, settings=settings), seed, folder / arm.name.replace("/", "-"), "smoke")
+        found.append({"arm": arm.name, "seed": seed, "settings": settings, "result": json.loads(json.dumps(made))})
+    assert {one["result"]["updates"] for one in found} == {8}
+    assert len({len(one["result"]["compute"]) for one in found}) == 1
+    verdict = claim.verdict(found, "smoke")
+    assert verdict.reason
+    assert claim.plot(found, verdict).startswith("<svg")
+    assert [row["reverted"] for row in claim.table(found)] == ["nothing", "head", "interruption", "pipeline"]
+
+
+def test_every_arm_reverts_one_part_and_nothing_else():
+    whole = ablation.rl_settings(leave_one_out.FULL | {"part": "scalerl", "rate": 1e-3})
+    changed = {}
+    for part in ablation.PARTS:
+        own = ablation.rl_settings(leave_one_out.FULL | {"part": part, "rate": 1e-3})
+        assert own["steps"] * own["minibatches"] == leave_one_out.FULL["updates"]
+        assert own["prompts_per_step"] == leave_one_out.FULL["rl_prompts"] * own["minibatches"]
+        build(RLConfig, own)
+        changed[part] = {name for name in own if own[name] != whole[name]}
+    queue = {"steps", "prompts_per_step", "minibatches", "lag", "slots"}
+    assert changed == {
+        "scalerl": set(), "loss": {"objective"}, "head": set(), "aggregation": {"objective"}, "normalisation": {"objective"},
+        "filter": {"filters"}, "retirement": {"curriculum"}, "interruption": {"thinker", "shapers"}, "pipeline": queue,
+    }  # fmt: skip
+    assert {name: value for name, value in whole["objective"].items() if name != "preset"} == presets.KNOBS["scalerl"]
+    halved = ablation.HalfHead(64, 8)
+    states = torch.randn(5, 64)
+    exact = torch.nn.functional.linear(states, halved.weight, halved.bias)
+    assert 1e-4 < float((halved(states) - exact).abs().max()) < 0.1
+    full = leave_one_out.CLAIM.arms("full")
+    assert sum(len(arm.seeds or leave_one_out.CLAIM.seeds("full")) for arm in full) == 9 * 2 + 9 * 3
+    assert all(arm.seeds == (leave_one_out.GRID_SEED,) for arm in full if arm.name.startswith("grid/"))
+    assert leave_one_out.GRID_SEED not in leave_one_out.CLAIM.seeds("full")
+
+
+def made_up(**parts):
+    """Results of three seeds: part -> (A, B) or a level alone."""
+    found = []
+    for part in ablation.PARTS:
+        given = parts.get(part, parts["scalerl"])
+        for seed, shift in enumerate((-0.01, 0.0, 0.01)):
+            level = (given[0] if isinstance(given, tuple) else given) + shift
+            fitted = {"a": level, "b": given[1] + shift, "c_mid": 1.0} if isinstance(given, tuple) else None
+            result = {"level": level, "fit": fitted, "ceiling": 0.7, "samples": 4, "compute": [0.0, 1.0], "successes": [[1, 0], [2, 1]]}
+            found.append({"arm": part, "seed": seed, "settings": {"rate": 1e-3}, "result": result})
+    return found
+
+
+def test_the_verdict_of_leave_one_out_can_go_every_way():
+    same = leave_one_out.verdict(made_up(scalerl=(0.6, 1.5)), "full")
+    assert same.status == "inconclusive"
+    assert same.figures["loss: A"].startswith("no difference")
+    worse = leave_one_out.verdict(made_up(scalerl=(0.6, 1.5), loss=(0.5, 1.5), filter=(0.6, 1.2)), "full")
+    assert worse.status == "reproduced"
+    assert "loss, filter" in worse.reason
+    better = leave_one_out.verdict(made_up(scalerl=(0.6, 1.5), head=(0.66, 1.5)), "full")
+    assert better.status == "not reproduced"
+    assert better.figures["interval_low"] > better.figures["effect"]
+    assert better.figures["headroom"] == pytest.approx(0.1)
+    inside = leave_one_out.verdict(made_up(scalerl=(0.6, 1.5), head=(0.615, 1.5)), "full")
+    assert inside.status == "inconclusive", "a difference within the spread of the seeds is none"
+    refused = leave_one_out.verdict(made_up(scalerl=(0.6, 1.5), head=0.5), "full")
+    assert refused.figures["head: A"] == "no fit"
+    assert refused.status == "reproduced", "the level stands for A where a fit was refused"
+    rows = leave_one_out.table(made_up(scalerl=(0.6, 1.5), loss=(0.5, 1.5)))
+    assert rows[1]["A against the whole"] == "worse"
+    assert rows[1]["B against the whole"] == "no difference"
+    assert rows[0]["A"] == "0.600 (0.590 to 0.610)"

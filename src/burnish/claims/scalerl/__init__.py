@@ -1,5 +1,5 @@
-"""ScaleRL: the second half of a run from its first half, and the head in float32."""
+"""ScaleRL: the second half of a run from its first half, the head in float32, and the recipe with one part reverted at a time."""
 
-from burnish.claims.scalerl import head, saturation
+from burnish.claims.scalerl import head, leave_one_out, saturation
 
-claims = (saturation.CLAIM, head.CLAIM)
+claims = (saturation.CLAIM, head.CLAIM, leave_one_out.CLAIM)

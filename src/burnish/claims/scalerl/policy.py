@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,19 @@ def parameters(policy: Policy) -> int:
     return sum(weight.numel() for weight in policy.model.parameters())
 
 
-def fine_tune(policy: Policy, folder: Path, seed: int, settings: dict[str, Any]) -> tuple[int, float]:
+def fine_tune(
+    policy: Policy, folder: Path, seed: int, settings: dict[str, Any], written: Callable[[Chain], Chain] = lambda one: one
+) -> tuple[int, float]:
     """SFT on a careless teacher's chains until the pass rate on prompts of their own reaches `wanted`; (steps, that pass rate).
 
     settings: "steps" at most, "batch", "rate", "rows", "slips" of the teacher, "every" so many steps a check, "wanted"; "prompts" of the
-    check and the "share" of random answers among them.
+    check and the "share" of random answers among them. written: how a chain is written down, where not as its states alone.
     """
     steps, batch = int(settings["steps"]), int(settings["batch"])
     taught = careless(chains(settings["rows"], seed, "train", longest=settings["longest"]), settings["slips"], seed)
-    rows = [one.row(f"sft-{place}") for place, one in enumerate(taught)]
+    rows = [written(one).row(f"sft-{place}") for place, one in enumerate(taught)]
     config = SFTConfig(steps=steps, batch_size=batch, learning_rate=settings["rate"], schedule="constant", warmup=0.02, seed=seed)
-    asked = chains(settings["prompts"], seed + 1000, "test", settings["share"], settings["longest"])
+    asked = [written(one) for one in chains(settings["prompts"], seed + 1000, "test", settings["share"], settings["longest"])]
     seen, rate = [0], [0.0]
 
     def there() -> bool:
