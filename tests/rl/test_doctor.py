@@ -78,7 +78,11 @@ def logprob_gap(run):
 
 
 def learning_rate(run):
-    run.each(update__kl=lambda step: 0.5 / step)
+    run.each(update__kl=lambda step: 0.5 / step, success=lambda step: 0.4 + 0.01 * (-1) ** step)
+
+
+def learning_rate_far_too_high(run):
+    run.each(update__kl=lambda step: 1.5 / step)
 
 
 def entropy_collapse(run):
@@ -150,6 +154,7 @@ FAULTS = [
     (drawn_colder, "logprob_temperature", "turn.sampling"),
     (logprob_gap, "logprob_gap", "rl.engine_mode"),
     (learning_rate, "learning_rate", "rl.learning_rate"),
+    (learning_rate_far_too_high, "learning_rate", "rl.learning_rate"),
     (entropy_collapse, "entropy_collapse", "entropy"),
     (length_hack, "length_hack", "rl.rewards"),
     (ends_are_lost, "learning_rate", "rl.learning_rate"),
@@ -203,6 +208,124 @@ def test_faults_of_fine_tuning(spoil, name, tmp_path):
     diagnosis = found(run, tmp_path)
     assert names(diagnosis)[:1] == [name]
     assert diagnosis.verdict == "faulty"
+
+
+# --- without rollouts, and success that falls
+
+
+def nothing_to_compare(run):
+    """Every reward 0 in every step, and no rollouts kept."""
+    run.each(reward=0.0, success=0.0, reward_std=0.0, frac_reward_zero_std=1.0, grad_norm=0.0)
+    run.groups = {}
+
+
+@pytest.mark.parametrize("hidden", [(), ("frac_reward_zero_std",), ("frac_reward_zero_std", "reward_std"), ("success",)])
+def test_uniform_rewards_are_seen_without_rollouts(hidden, tmp_path):
+    run = Written(steps=25)
+    nothing_to_compare(run)
+    run.rows = [{key: value for key, value in row.items() if key not in hidden} for row in run.rows]
+    diagnosis = found(run, tmp_path)
+    assert names(diagnosis) == ["uniform_groups"], diagnosis.to_dict()
+    assert diagnosis.verdict == "faulty"
+    assert "25" in diagnosis.alarms[0].evidence[0]
+
+
+def test_without_rollouts_other_groups_are_told_apart(tmp_path):
+    run = Written()
+    run.groups = {}
+    assert found(run, tmp_path / "a").verdict == "healthy"
+    run.each(frac_reward_zero_std=0.95, success=0.4)
+    few = found(run, tmp_path / "b")
+    assert [(one.id, one.severity) for one in few.alarms] == [("uniform_groups", "warning")], "chance would make 0.4^8 + 0.6^8"
+    run.each(success=0.01, reward=0.01)
+    assert [(one.id, one.severity) for one in found(run, tmp_path / "c").findings] == [("few_comparisons", "note")]
+    run.each(success=1.0, reward=1.0, frac_reward_zero_std=1.0)
+    assert [(one.id, one.severity) for one in found(run, tmp_path / "d").findings] == [("saturated", "note")]
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing", "check"),
+    [
+        ("rl", ("frac_reward_zero_std", "reward_std"), "groups"),
+        ("rl", ("update/kl",), "steps"),
+        ("rl", ("sampling/sampling_logp_difference/mean",), "sampler"),
+        ("sft", ("loss",), "steps"),
+        ("sft", ("ends",), "limits"),
+    ],
+)
+def test_healthy_needs_the_core_checks_to_have_judged(stage, missing, check, tmp_path):
+    run = Written(stage)
+    run.groups = {}
+    run.start.pop("ends" if "ends" in missing else "", None)
+    run.rows = [{key: value for key, value in row.items() if key not in missing} for row in run.rows]
+    diagnosis = found(run, tmp_path)
+    assert not diagnosis.alarms
+    assert diagnosis.verdict == "not enough to tell"
+    assert diagnosis.untold == [check]
+
+
+def success_down(run, to=0.07, scatter=0.03):
+    """Reward without a trend, success from 0.195 down to `to`."""
+    noise = run.random.normal(0, scatter, (2, 100))
+    run.groups = {}
+    run.each(reward=lambda step: 0.5 + noise[0, step], success=lambda step: 0.195 - (0.195 - to) * min(1, step / 15) + noise[1, step])
+
+
+def evaluated(run, path, first, last, n=60, samples=4):
+    """The folder with two evaluations on the same n prompts."""
+    from burnish.tasks.eval_steps import StepSuccesses, write_successes
+
+    folder = run.write(path)
+    level = np.clip(run.random.normal(0, 0.2, n), -0.3, 0.3)
+    for step, rate in ((0, first), (run.steps, last)):
+        right = run.random.binomial(samples, np.clip(rate + level, 0, 1))
+        write_successes(folder, StepSuccesses(step, samples, {f"e{place}": (float(x), samples) for place, x in enumerate(right)}))
+    return folder
+
+
+def test_success_that_falls_without_a_rising_reward_is_a_warning(tmp_path):
+    run = Written(steps=30)
+    success_down(run)
+    diagnosis = found(run, tmp_path)
+    assert [(one.id, one.severity) for one in diagnosis.alarms] == [("success_falls", "warning")], diagnosis.to_dict()
+    assert diagnosis.verdict == "warnings"
+    assert "standard errors" in diagnosis.alarms[0].evidence[0]
+    assert "rl.learning_rate" in diagnosis.alarms[0].remedy
+    run.each(reward=lambda step: 0.3 + 0.02 * step)
+    assert "success_falls" not in names(found(run, tmp_path)), "that is reward_hack's"
+
+
+def test_held_out_prompts_settle_what_the_curriculum_hides(tmp_path):
+    run = Written(steps=30)
+    success_down(run)
+    run.config["rl"]["curriculum"] = {"name": "difficulty_window"}
+    assert not found(run, tmp_path / "a").alarms, "late problems are harder by design"
+    falls = examine(evaluated(run, tmp_path / "b", 0.5, 0.3))
+    assert names(falls) == ["success_falls"]
+    assert "on the same 60 prompts" in falls.alarms[0].evidence[0]
+    assert not examine(evaluated(run, tmp_path / "c", 0.5, 0.5)).alarms
+    run.config["rl"].pop("curriculum")
+    assert not examine(evaluated(run, tmp_path / "d", 0.3, 0.6)).alarms, "held-out success rises"
+
+
+def test_noise_about_a_level_is_no_fall(tmp_path):
+    alarms = 0
+    for seed in range(60):
+        run = Written(steps=25, seed=seed)
+        success_down(run, to=0.195, scatter=0.06)
+        alarms += "success_falls" in names(examine(evaluated(run, tmp_path / str(seed), 0.4, 0.4)))
+    assert alarms <= 2
+
+
+def test_large_steps_of_a_run_that_learns_are_a_note(tmp_path):
+    run = Written()
+    run.each(update__kl=lambda step: 0.3 / step)
+    diagnosis = found(run, tmp_path)
+    assert diagnosis.verdict == "healthy"
+    assert [(one.id, one.severity) for one in diagnosis.findings] == [("learning_rate", "note")]
+    assert "learns all the same" in diagnosis.findings[0].sentence
+    run.each(success=lambda step: 0.2 + 0.5 * np.sin(np.pi * step / 24) + 0.01 * (-1) ** step)
+    assert names(found(run, tmp_path)) == ["learning_rate"], "what it had learned is lost again"
 
 
 # --- healthy runs
@@ -308,6 +431,14 @@ def test_a_young_run_is_too_short_to_tell(tmp_path):
     assert diagnosis.verdict == "too short to tell"
     assert not diagnosis.alarms
     assert "too short to tell" in diagnosis.checks["steps"]
+
+
+@pytest.mark.parametrize(("text", "word"), [("{torn\n[1]\n", "2 damaged lines"), ('{"loss": 1}\n', "1 rows without a step"), ("", "empty")])
+def test_what_is_damaged_is_said(text, word, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(text)
+    diagnosis = examine(tmp_path)
+    assert diagnosis.verdict == "not enough to tell"
+    assert any("metrics.jsonl holds no row" in problem and word in problem for problem in diagnosis.problems), diagnosis.problems
 
 
 def test_only_a_config(tmp_path):

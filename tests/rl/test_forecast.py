@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from burnish.rl.forecast.compare import compare
+from burnish.rl.forecast import fit as fitting
+from burnish.rl.forecast import refusals
+from burnish.rl.forecast.compare import compare, joint_draws
 from burnish.rl.forecast.control import last_value, power_law
 from burnish.rl.forecast.curve import Sigmoid
 from burnish.rl.forecast.fit import fit
@@ -16,7 +18,7 @@ from burnish.rl.forecast.free import fit_curves
 from burnish.rl.forecast.grid import grid_fit, published_grid
 from burnish.rl.forecast.later import outcome
 from burnish.rl.forecast.points import make_points
-from burnish.rl.forecast.show import as_json, plot, table_row
+from burnish.rl.forecast.show import as_json, plot, sentence, table_row
 from burnish.runs.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden_scalerl"
@@ -51,7 +53,7 @@ def test_the_curve_and_its_transforms(case):
     np.testing.assert_allclose(curve(compute), case["R"], rtol=1e-10)
     np.testing.assert_allclose(curve.d, case["D"], rtol=1e-10)
     np.testing.assert_allclose(curve.tail(compute), case["tail_form"], rtol=1e-10)
-    np.testing.assert_allclose(curve.efficiency(case["R"]), case["F"], rtol=1e-9)  # two subtractions of nearly equal numbers
+    np.testing.assert_allclose(curve.efficiency(case["R"]), case["F"], rtol=1e-10)  # two subtractions of nearly equal numbers
     np.testing.assert_allclose(curve.efficiency(curve(compute)), compute ** case["B"], rtol=1e-9)
     assert curve(0.0) == case["R0"]
     assert np.isnan(curve.efficiency([case["R0"] - 0.1, case["A"] + 0.1])).all()
@@ -119,6 +121,17 @@ def test_two_runs_with_one_ceiling_are_compared_by_their_efficiency():
     assert compare(fits[0], refused).verdict == "not comparable; short: window too short"
 
 
+@pytest.mark.parametrize("case", [case for case in REFUSALS.values() if "A_interval80_width" in case], ids=lambda case: case["case"])
+def test_a_window_that_is_too_short_leaves_the_ceiling_open(case, monkeypatch):
+    widths, width = [], fitting._width
+    monkeypatch.setattr(fitting, "_width", lambda *given: widths.append(width(*given)) or widths[-1])
+    fit(make_points(case["C"], case["R"]), case["R0"])
+    assert case["A_interval80_width"] > refusals.WIDEST
+    assert widths[-1] > refusals.WIDEST
+    if case["case"] == "window_ends_at_C_mid":  # each end is given to 0.01; the other case's ends are bounds of the grid searched
+        assert widths[-1] == pytest.approx(case["A_interval80_width"], abs=0.02)
+
+
 def test_every_golden_array_is_read():
     assert sorted(path.stem for path in GOLDEN.glob("*.json")) == ["comparison", "curve", "fits", "recipe", "refusals"]
     assert set(golden("recipe")) == {"length_penalty", "retirement"}, "read by test_retirement_and_length.py"
@@ -156,6 +169,84 @@ def test_the_order_of_prompts_does_not_matter_to_the_curve():
     assert one.curve.to_dict() == pytest.approx(two.curve.to_dict(), rel=1e-9)
     assert one.a80 == pytest.approx(two.a80, abs=1e-6)
     assert fit(points, until=2500.0).by_prompt.a.tolist() == one.by_prompt.a.tolist(), "the same bits again"
+
+
+def drawn_prompts(seed, prompts=120, share=0.3):
+    """Each prompt's ease, drawn from all prompts: a share can never be solved, the others differ. Mean 1 over all prompts."""
+    generator = np.random.default_rng(1000 + seed)
+    return generator.beta(6, 3, prompts) * (generator.random(prompts) >= share) / (2 / 3 * (1 - share))
+
+
+def asked(ease, seed, b=1.8, samples=32, points=40, order=None):
+    """A run's evaluations on these prompts, its own samples, the columns in some order."""
+    generator = np.random.default_rng(seed)
+    compute = np.concatenate([[0.0], np.linspace(0.3, 4.0, points)]) * 1000
+    items = generator.binomial(samples, np.clip(Sigmoid(0.1, 0.45, 1000.0, b)(compute)[:, None] * ease, 0, 1)) / samples
+    order = np.arange(len(ease)) if order is None else order
+    ids = [f"p{place}" for place in order]
+    return make_points(compute, items.mean(1), items[:, order], len(ease), samples, f"run {seed}", ids=ids)
+
+
+def test_intervals_clustered_by_prompt_hold_for_the_prompts_nobody_asked():
+    """Each world draws its prompts anew, so what the curve is on all prompts is known: 0.45 at the ceiling."""
+    inside, these, width = [], [], []
+    for seed in range(24):
+        found = fit(asked(drawn_prompts(seed), seed), draws=80, seed=seed)
+        if found.forecastable:
+            truth = Sigmoid(0.1, 0.45, 1000.0, 1.8)(8000.0)
+            ahead = found.forecast(8000.0)
+            inside.append((found.a95[0] <= 0.45 <= found.a95[1], ahead.prompts_low <= truth <= ahead.prompts_high))
+            these.append(ahead.low <= truth <= ahead.high)
+            width.append(found.a80[1] - found.a80[0])
+    assert len(inside) >= 20
+    assert np.mean(inside, axis=0).min() >= 0.85
+    assert np.mean(these) < 0.75, "residuals know nothing of other prompts"
+    assert max(width) <= 0.05, "the refusal rule reads the width on these prompts"
+
+
+def test_two_runs_on_the_same_prompts_are_drawn_together():
+    ease = drawn_prompts(1)
+    order = np.random.default_rng(5).permutation(len(ease))
+    one, two, faster = (fit(points, draws=100) for points in (asked(ease, 1), asked(ease, 2, order=order), asked(ease, 3, b=2.6)))
+    same, different = compare(one, two, draws=100), compare(one, faster, draws=100)
+    assert same.verdict == "same A; no difference in B"
+    assert different.verdict == "same A; run 3 has the larger B"
+    for found in (same, different):
+        assert found.clustered_by_prompt
+        low, high = found.b_difference_these_prompts
+        assert found.b_difference[0] <= low <= high <= found.b_difference[1]
+    assert "clustered by prompt" in same.basis
+    paired = joint_draws(one, two, 100)
+    apart = joint_draws(one, two, 100, seed=1)
+    spread = np.std(paired[1].a - paired[0].a), np.std(apart[1].b - paired[0].b), np.std(paired[1].b - paired[0].b)
+    assert spread[0] < 1e-12, "one ceiling for both in every draw"
+    assert spread[2] < spread[1], "what both runs share cancels"
+    itself = joint_draws(one, one, 100)
+    assert np.abs(itself[1].b - itself[0].b).max() == 0
+    turned = compare(two, one, draws=100).b_difference
+    assert turned == pytest.approx((-same.b_difference[1], -same.b_difference[0]), abs=0.1)
+    other = fit(asked(drawn_prompts(2), 4), draws=20)
+    other_ids = make_points(other.points.compute, other.points.rates, other.points.items, 120, 32, "x", ids=[f"q{n}" for n in range(120)])
+    assert joint_draws(one, fit(other_ids, draws=20)) is None
+    assert joint_draws(one, fit(world(1), draws=20)) is None
+
+
+def test_shown_forecasts_name_the_clustered_interval_first():
+    found = fit(world(3), until=2500.0)
+    row, shown = table_row(found, 4000.0), as_json(found, 4000.0)
+    names = list(row)
+    assert names.index("A [95 %]") < names.index("forecast [95 %]") < names.index("these prompts: A [80 %]")
+    assert (row["A [95 %]"]["low"], row["A [95 %]"]["high"]) == found.a95
+    assert row["forecast [95 %]"]["low"] == found.forecast(4000.0).prompts_low
+    assert list(shown["intervals"]) == ["by_prompt", "these_prompts"]
+    assert shown["intervals"]["by_prompt"]["a95"] == found.a95
+    assert list(shown["forecast"])[2:] == ["prompts_low", "prompts_high", "low", "high"]
+    text = sentence(found, 4000.0)
+    assert text.index("clustered by prompt") < text.index("these prompts")
+    bare = fit(make_points(found.points.compute, found.points.rates), until=2500.0)
+    assert table_row(bare, 4000.0)["A [95 %]"] is None
+    assert as_json(bare, 4000.0)["intervals"]["by_prompt"] is None
+    assert "clustered" not in sentence(bare, 4000.0)
 
 
 def test_a_short_window_is_refused_in_every_world():

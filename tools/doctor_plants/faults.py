@@ -194,6 +194,7 @@ SHORT = {
     "strings": {"weak": 4, "strong": 2},
     "reverse": {"weak": 4, "strong": 2},
     "dedupe": {"weak": 3, "strong": 1},
+    "graph_path": {"weak": 4, "strong": 2},
 }
 """Completion limits that cut about half and all of the answers."""
 

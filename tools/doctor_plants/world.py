@@ -16,6 +16,7 @@ from burnish.recipes.train import train
 from burnish.runs import atomic, checkpoints
 from burnish.runs.config import build
 from burnish.tasks.demonstrations import careless
+from burnish.tasks.graph_path import GraphPath
 from burnish.tasks.sort import Sort
 from burnish.tasks.strings import Strings
 from burnish.tasks.task import Problem
@@ -25,11 +26,18 @@ TASKS = {
     "strings": [Strings(length=length) for length in (3, 4, 5)],
     "reverse": [Strings(operation="reverse", length=length) for length in (3, 4, 5)],
     "dedupe": [Strings(operation="dedupe", length=length) for length in (5, 6, 7, 8)],
+    "graph_path": [GraphPath(nodes=nodes, extra_edges=0) for nodes in (4, 5, 6)],
 }
-BASE_STEPS = {"reverse": {"plain": 500, "poor": 170, "good": 900}, "dedupe": {"plain": 500, "poor": 160, "good": 900}}
+BASE_STEPS = {
+    "reverse": {"plain": 500, "poor": 170, "good": 900},
+    "dedupe": {"plain": 500, "poor": 160, "good": 900},
+    "graph_path": {"plain": 400, "poor": 160, "good": 900},
+}
 """Steps of a base model where the default (300; poor 60, good 700) does not teach it its task; chosen by the base's own success alone."""
 RL_RATE, SFT_RATE, TUNE_RATE = 3e-4, 3e-3, 1e-3
 """Learning rates that do well: of RL, of fine-tuning an untrained model, and of fine-tuning one further."""
+RL_SETTINGS: dict[str, dict[str, Any]] = {"graph_path": {"steps": 60}}
+"""Where the settings of RL above hardly teach a task; chosen by the success of a healthy run alone, before anything was diagnosed."""
 LIMIT = 12
 ROLES = "user assistant\n"
 
@@ -122,7 +130,7 @@ class World:
             "slots": 96,
             "save_steps": None,
             "save_total_limit": 1,
-        }
+        } | RL_SETTINGS.get(self.task, {})
         fields: dict[str, Any] = {"stage": "rl", "rl": rl, "eval": {"limit": 60, "steps": 10, "metric_for_best": None}}
         return self._config(name, fields, changes, where)
 

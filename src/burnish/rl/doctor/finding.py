@@ -66,12 +66,22 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        """ "faulty", "warnings", "healthy", or "too short to tell" where nothing is wrong but too few checks could judge."""
+        """ "faulty", "warnings" or "healthy"; where nothing is wrong: "too short to tell", or "not enough to tell" where a core check of
+        the stage (`CORE`) could not judge, for a run that does not show what these read may have any of their faults."""
         if any(finding.severity == "fault" for finding in self.findings) or any(one.state == "broken" for one in self.invariants):
             return "faulty"
         if self.alarms:
             return "warnings"
-        return "healthy" if "clear" in self.checks.values() and self.steps >= MIN_STEPS else "too short to tell"
+        if any(problem.startswith(UNREADABLE) for problem in self.problems):
+            return "not enough to tell"
+        if self.steps < MIN_STEPS:
+            return "too short to tell"
+        return "not enough to tell" if self.stage not in CORE or self.untold else "healthy"
+
+    @property
+    def untold(self) -> list[str]:
+        """Core checks of the run's stage that could not judge."""
+        return [name for name in CORE.get(self.stage, ()) if self.checks.get(name) not in ("clear", "found")]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -89,3 +99,7 @@ class Diagnosis:
 
 MIN_STEPS = 5
 """Fewer steps than this are too few to call a run healthy."""
+CORE = {"rl": ("groups", "sampler", "steps"), "sft": ("steps", "limits")}
+"""Checks that must have judged before a run is called healthy: whether it can learn at all, and from what it says it learns from."""
+UNREADABLE = "metrics.jsonl holds no row that can be read"
+"""How the note begins that says that there is a metrics.jsonl and nothing in it can be used."""

@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from burnish.rl.doctor.finding import UNREADABLE
 from burnish.runs.errors import UserError
 from burnish.runs.tolerant import by_step, finite, numbered, read_lines
 from burnish.runs.yamlio import parse_yaml
 
 FILES, BYTES = 60, 200_000_000
 """At most so many rollout files, evenly spread over the run, and about so many bytes of them."""
+NAMES = ("config.yaml", "run.json", "metrics.jsonl")
+"""Files of which a run folder has at least one, whole or damaged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,10 +76,10 @@ class RunView:
         self.start = self._json("start.json")
         self.data = self._json("data.json")
         self.info = self._json("run.json")
-        self.metrics = by_step(row for _, row in read_lines(self.path / "metrics.jsonl", self.problems))[0]
+        self.metrics = self._rows()
         self.rollout_files = numbered(self.path / "rollouts", r"step-(\d+)\.jsonl")
         self.checkpoints = numbered(self.path, r"checkpoint-(\d+)")
-        if not (self.config or self.info or self.metrics or self.rollout_files or self.checkpoints):
+        if not (self.rollout_files or self.checkpoints or any((self.path / name).exists() for name in NAMES)):
             raise UserError(f"{path}: not a run folder (no config.yaml, run.json or metrics.jsonl in it); give the folder a run wrote")
 
     # --- settings and metrics
@@ -148,6 +151,17 @@ class RunView:
                 yield group, one
 
     # --- files
+
+    def _rows(self) -> list[dict[str, Any]]:
+        path, notes = self.path / "metrics.jsonl", len(self.problems)
+        rows, nameless = by_step(row for _, row in read_lines(path, self.problems))
+        if nameless and rows:
+            self.problems.append(f"metrics.jsonl: {nameless} rows have no step; left out")
+        if not rows and path.exists():
+            damaged = len(self.problems) - notes
+            seen = [f"{damaged} damaged lines" if damaged else "", f"{nameless} rows without a step" if nameless else ""]
+            self.problems.insert(notes, f"{UNREADABLE} ({' and '.join(one for one in seen if one) or 'it is empty'})")
+        return rows
 
     def _yaml(self, name: str) -> dict[str, Any]:
         try:

@@ -8,7 +8,13 @@ from rich.text import Text
 from burnish.rl.doctor.finding import Diagnosis
 
 STYLES = {"fault": "bold red", "warning": "bold yellow", "note": "bold", "held": "green", "broken": "bold red", "not measured": "dim"}
-VERDICTS = {"faulty": "bold red", "warnings": "bold yellow", "healthy": "bold green", "too short to tell": "bold"}
+VERDICTS = {
+    "faulty": "bold red",
+    "warnings": "bold yellow",
+    "healthy": "bold green",
+    "too short to tell": "bold",
+    "not enough to tell": "bold",
+}
 
 
 def show(found: Diagnosis, console: Console | None = None) -> None:
@@ -19,7 +25,8 @@ def show(found: Diagnosis, console: Console | None = None) -> None:
         console.print(Text(" " * indent + "".join(char if char.isprintable() else "?" for char in text), style=style), soft_wrap=True)
 
     line(f"{found.run}: stage {found.stage or 'unknown'}, {found.steps} steps")
-    line(f"verdict: {found.verdict}", VERDICTS[found.verdict])
+    why = f" ({', '.join(found.untold)} could not judge)" if found.verdict == "not enough to tell" and found.untold else ""
+    line(f"verdict: {found.verdict}{why}", VERDICTS[found.verdict])
     for finding in found.findings:
         line("")
         line(f"{finding.severity}: {finding.sentence} [{finding.id}]", STYLES[finding.severity])

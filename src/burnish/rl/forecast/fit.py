@@ -21,7 +21,8 @@ from burnish.runs.errors import UserError
 class Forecast:
     """The pass rate at some compute.
 
-    low, high: 95 % on these prompts. prompts_low, prompts_high: on others like them, clustered by prompt.
+    prompts_low, prompts_high: 95 % for prompts like these, clustered by prompt: the interval to quote, None where no prompt's own rate is
+    known. low, high: 95 % on these prompts, from residuals alone, for what the same prompts will show later.
     """
 
     compute: float
@@ -32,16 +33,20 @@ class Forecast:
     prompts_high: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers."""
-        return dataclasses.asdict(self)
+        """Plain numbers, the interval clustered by prompt before that of these prompts."""
+        found = dataclasses.asdict(self)
+        return {key: found[key] for key in ("compute", "rate", "prompts_low", "prompts_high", "low", "high")}
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
     """What a window says. curve, a80 and draws are None where the verdict is not "forecastable": a refused fit holds no number.
 
-    points: all evaluations. window: those fitted. weights [n]: 1 / variance. a80: 80 % interval of A on these prompts.
-    a95: 95 % interval of A for prompts like these, clustered by prompt where each prompt's rate is known.
+    points: all evaluations. window: those fitted. weights [n]: 1 / variance.
+    a95: 95 % interval of A for prompts like these, clustered by prompt where each prompt's rate is known: the interval to quote. Without
+    these rates it is of these prompts, as a80 is.
+    a80: 80 % interval of A on these prompts, from residuals alone. It is what refusals are made of (`refusals.WIDEST`) and no statement
+    about other prompts.
     """
 
     points: Points
@@ -134,7 +139,10 @@ def _curve(window: Points, r0: float | None, weights: np.ndarray, grid: Grid | N
 
 
 def _width(window: Points, drawn: Curves, others: Curves | None) -> float:
-    """Width of the 80 % interval of A on these prompts: the wider of two.
+    """Width of the 80 % interval of A on these prompts, not clustered by prompt: the wider of two.
+
+    A refusal asks whether the window pins down the ceiling of the curve that was measured. More or other prompts do not change that: a
+    window that ends too early is too short for every set of prompts.
 
     One from residuals. The other from drawn prompts, of what is still to come, A - R(end of window): a set of prompts that is easier or
     harder throughout moves both alike and is no obstacle to a forecast for it.

@@ -19,7 +19,7 @@ class Points:
     """compute [n], strictly rising, in `unit`; the first may be 0 (before RL). rates [n] in [0, 1].
 
     items: [n, prompts], the pass rate of each prompt at each point, where known: intervals are then clustered by prompt.
-    n_prompts, n_samples: how many prompts were asked, how often each, where known.
+    n_prompts, n_samples: how many prompts were asked, how often each, where known. ids: names of the columns of `items`, where known.
     """
 
     compute: np.ndarray
@@ -29,6 +29,7 @@ class Points:
     n_samples: int | None = None
     name: str = ""
     unit: str = "compute"
+    ids: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.compute)
@@ -110,6 +111,7 @@ def make_points(
     n_samples: int | None = None,
     name: str = "",
     unit: str = "compute",
+    ids: Sequence[str] | None = None,
 ) -> Points:
     """Checked points. Raises UserError where compute does not rise or a rate is no share."""
     c, r = np.asarray(compute, dtype=np.float64), np.asarray(rates, dtype=np.float64)
@@ -125,4 +127,4 @@ def make_points(
     wrong = np.flatnonzero(~((r >= 0) & (r <= 1)))
     if len(wrong):
         raise UserError(f"{place}pass rate of evaluation {wrong[0] + 1} is {r[wrong[0]]:g}; it must lie in [0, 1]")
-    return Points(c, r, items, n_prompts, n_samples, name, unit)
+    return Points(c, r, items, n_prompts, n_samples, name, unit, None if ids is None or items is None else tuple(ids))

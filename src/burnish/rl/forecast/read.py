@@ -109,11 +109,11 @@ def _from_run(path: Path, axis: str) -> Points:
     compute = [_compute(row, axis, path) for row in rows]
     kept = load_successes(path)
     found = [kept.get(int(row["step"])) for row in rows]
-    rates, items, prompts, samples = [float(row["eval/success"]) for row in rows], None, None, None
+    rates, items, prompts, samples, ids = [float(row["eval/success"]) for row in rows], None, None, None, None
     if all(one is not None for one in found):
-        items, samples = _tables([one for one in found if one is not None])
+        items, samples, ids = _tables([one for one in found if one is not None])
         prompts, rates = items.shape[1], list(items.mean(1))
-    return make_points(compute, rates, items, prompts, samples, _name(path), AXES[axis])
+    return make_points(compute, rates, items, prompts, samples, _name(path), AXES[axis], ids)
 
 
 def _compute(row: Mapping[str, Any], axis: str, path: Path) -> float:
@@ -126,11 +126,11 @@ def _compute(row: Mapping[str, Any], axis: str, path: Path) -> float:
     return float(value)
 
 
-def _tables(found: Sequence[StepSuccesses]) -> tuple[np.ndarray, int]:
-    """(each prompt's pass rate [evaluations, prompts], samples), over the prompts that are known at every evaluation."""
+def _tables(found: Sequence[StepSuccesses]) -> tuple[np.ndarray, int, list[str]]:
+    """(each prompt's pass rate [evaluations, prompts], samples, ids), over the prompts that are known at every evaluation."""
     rates = [one.rates() for one in found]
     names = [name for name in rates[0] if all(name in later for later in rates[1:])]
-    return np.array([[one[name] for name in names] for one in rates]), found[0].samples
+    return np.array([[one[name] for name in names] for one in rates]), found[0].samples, names
 
 
 def _name(path: Path) -> str:

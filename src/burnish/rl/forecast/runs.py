@@ -80,12 +80,13 @@ class Found:
         return [{key: row.get(key) for key in columns if any(other.get(key) is not None for other in rows)} for row in rows]
 
     def remarks(self) -> list[str]:
-        """Reasons of refusals, and the comparisons."""
-        lines = [f"{fit.points.name}: {fit.verdict.text}: {fit.verdict.reason}." for fit in self.fits if not fit.forecastable]
+        """The forecasts in words, reasons of refusals, and the comparisons."""
+        lines = [show.sentence(fit, at) for fit, at in zip(self.fits, self.at) if fit.forecastable]
+        lines += [f"{fit.points.name}: {fit.verdict.text}: {fit.verdict.reason}." for fit in self.fits if not fit.forecastable]
         if any(fit.forecastable and fit.points.items is None for fit in self.fits):
             lines.append("No prompt's own pass rate is known, so intervals hold for these prompts only.")
         for other, found in zip(self.fits[1:], self.comparisons):
-            lines.append(f"{self.fits[0].points.name} against {other.points.name}: {found.verdict}.")
+            lines.append(f"{self.fits[0].points.name} against {other.points.name}: {found.verdict}{found.basis}.")
         return lines
 
     def plot(self) -> str:

@@ -35,22 +35,42 @@ def table_row(fit: Fit, at: float) -> dict[str, Any]:
         return row | {"verdict": fit.verdict.text}
     assert fit.a80 is not None
     found = fit.forecast(at)
+    a, ahead = by_prompt(fit, found)
     return row | {
         "verdict": fit.verdict.text,
-        "A [80 %]": {"mean": fit.curve.a, "low": fit.a80[0], "high": fit.a80[1]},
+        "A [95 %]": a and {"mean": fit.curve.a, "low": a[0], "high": a[1]},
+        "at": f"{at:.3g}",
+        "forecast [95 %]": ahead and {"mean": found.rate, "low": ahead[0], "high": ahead[1]},
         "B": fit.curve.b,
         "C_mid": f"{fit.curve.c_mid:.3g}",
-        "at": f"{at:.3g}",
-        "forecast [95 %]": {"mean": found.rate, "low": found.low, "high": found.high},
-        "other prompts [95 %]": _wide(found),
+        "these prompts: A [80 %]": {"mean": fit.curve.a, "low": fit.a80[0], "high": fit.a80[1]},
+        "these prompts: forecast [95 %]": {"mean": found.rate, "low": found.low, "high": found.high},
         "later points - curve": miss(fit),
     }
 
 
-def _wide(found: Forecast) -> dict[str, float] | None:
-    if found.prompts_low is None or found.prompts_high is None:
-        return None
-    return {"mean": found.rate, "low": found.prompts_low, "high": found.prompts_high}
+def by_prompt(fit: Fit, found: Forecast) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """95 % intervals of (A, the forecast) clustered by prompt; None where no prompt's own rate is known."""
+    if fit.by_prompt is None or found.prompts_low is None or found.prompts_high is None:
+        return None, None
+    return fit.a95, (found.prompts_low, found.prompts_high)
+
+
+def sentence(fit: Fit, at: float) -> str:
+    """The forecast in words, the interval clustered by prompt first; "" where the fit was refused."""
+    if fit.curve is None:
+        return ""
+    assert fit.a80 is not None
+    found = fit.forecast(at)
+    a, ahead = by_prompt(fit, found)
+    out = f"{fit.points.name}: A {fit.curve.a:.3f}, at {at:.3g} {found.rate:.3f}"
+    if a is not None and ahead is not None:
+        out += f"; 95 % clustered by prompt: A {_span(a)}, forecast {_span(ahead)}"
+    return f"{out}; these prompts: A {_span(fit.a80)} (80 %), forecast {_span((found.low, found.high))} (95 %)."
+
+
+def _span(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def as_json(fit: Fit, at: float) -> dict[str, Any]:
@@ -58,14 +78,21 @@ def as_json(fit: Fit, at: float) -> dict[str, Any]:
     window = [float(fit.window.compute[0]), float(fit.window.compute[-1])] if len(fit.window) else None
     out: dict[str, Any] = {"run": fit.points.name, "unit": fit.points.unit, "verdict": fit.verdict.text, "reason": fit.verdict.reason}
     out |= {"window": window, "evaluations_in_window": len(fit.window), "clustered_by_prompt": fit.points.items is not None}
-    out |= {"curve": None, "a80": None, "a95": None, "forecast": None, "later_minus_curve": miss(fit), "controls": None}
+    out |= dict.fromkeys(("curve", "intervals", "forecast", "a95", "a80"))
+    out |= {"later_minus_curve": miss(fit), "controls": None}
     if fit.curve is None:
         return out
+    found = fit.forecast(at)
+    a, ahead = by_prompt(fit, found)
     return out | {
         "curve": fit.curve.to_dict(),
-        "a80": fit.a80,
+        "intervals": {
+            "by_prompt": a and {"a95": a, "forecast95": ahead},
+            "these_prompts": {"a80": fit.a80, "forecast95": (found.low, found.high)},
+        },
+        "forecast": found.to_dict(),
         "a95": fit.a95,
-        "forecast": fit.forecast(at).to_dict(),
+        "a80": fit.a80,
         "controls": controls(fit, at),
     }
 

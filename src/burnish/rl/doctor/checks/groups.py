@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
 from burnish.rl.doctor.finding import Finding, TooLittle
 from burnish.rl.doctor.reading import RunView, SampledGroup
 from burnish.rl.doctor.words import enough, example, number, share
@@ -12,13 +14,15 @@ from burnish.rl.doctor.words import enough, example, number, share
 UNIFORM, CHANCE, MIN_GROUPS = 0.8, 0.5, 12
 """Alarm where so many groups are uniform although chance would make at most so many; from at least so many groups with differing texts."""
 
+EDGE = "problems nearer to the edge of what the policy can do teach more: rl.curriculum difficulty_window, or rl.filters refill"
+
 
 def diagnose(run: RunView) -> list[Finding]:
     """uniform_groups, or the notes saturated and few_comparisons."""
     enough(run, "rl", 3)
     groups = [group for group in run.groups if len(group.valid) > 1]
     if len(groups) < MIN_GROUPS:
-        raise TooLittle(f"too little to tell: {len(groups)} groups of rollouts were kept, {MIN_GROUPS} are needed (rl.keep_rollouts)")
+        return _logged(run, len(groups))
     values = {one.reward for group in groups for one in group.valid}
     if len(values) == 1:
         return _constant(run, groups, values.pop())
@@ -29,6 +33,58 @@ def diagnose(run: RunView) -> list[Finding]:
     if len(diverse) >= MIN_GROUPS and found >= UNIFORM and chance <= CHANCE:
         return [_fault(groups, diverse, uniform, chance)]
     return _note(groups)
+
+
+def _logged(run: RunView, kept: int) -> list[Finding]:
+    """Without rollouts: what the metrics say of the groups. Raises TooLittle where they do not say it either."""
+    steps, uniform = run.series("frac_reward_zero_std")
+    name = "frac_reward_zero_std"
+    if len(uniform) < 3:
+        name, (steps, spreads) = "reward_std", run.series("reward_std")
+        uniform = [float(spread < 1e-12) for spread in spreads]
+    if len(uniform) < 3:
+        name, (steps, norms) = "grad_norm", run.series("grad_norm")
+        if len(norms) < 3 or max(norms) > 0:  # a gradient may come from a penalty alone, so it clears nothing
+            raise TooLittle(
+                f"too little to tell: {kept} groups of rollouts were kept, {MIN_GROUPS} are needed (rl.keep_rollouts), and "
+                "frac_reward_zero_std and reward_std were not logged"
+            )
+        uniform = [1.0] * len(norms)
+    mean, size = float(np.mean(uniform)), int(run.setting("rl.group_size", 0) or 0)
+    success, rewards = run.series("success")[1], run.series("reward")[1]
+    if mean == 1 and success and min(success) >= 1:
+        return [Finding("saturated", "note", "All completions succeed: there is nothing left to learn here.", (), "take harder problems")]
+    right = float(np.mean(success)) if success else None
+    chance = 1.0 if right is None or size < 2 else right**size + (1 - right) ** size
+    if mean == 1 or (mean >= UNIFORM and chance <= CHANCE):
+        return [_logged_fault(run, name, steps, mean, rewards)]
+    if mean <= UNIFORM:
+        return []
+    sentence = f"Only {share(1 - mean)} of the groups hold different rewards, and only those teach."
+    return [Finding("few_comparisons", "note", sentence, (f"{name} over {len(uniform)} steps",), EDGE, cause=60)]
+
+
+def _logged_fault(run: RunView, name: str, steps: Sequence[int], mean: float, rewards: Sequence[float]) -> Finding:
+    """All groups uniform: a fault. Most of them: a warning, for the metrics do not say whether completions differed."""
+    evidence = [f"{name}: in {share(mean)} of the groups rewards are equal, over steps {steps[0]} to {steps[-1]}"]
+    for metric in ("reward", "reward_std", "grad_norm"):
+        at, values = run.series(metric)
+        if values:
+            evidence.append(f"{metric}: {number(min(values))} to {number(max(values))} over {len(at)} steps")
+    same = bool(rewards) and max(rewards) - min(rewards) < 1e-12
+    if name == "grad_norm":
+        sentence = "The gradient is zero in every step, so no step can teach anything."
+    elif mean < 1:
+        sentence = f"Rewards are equal inside {share(mean)} of the groups: the reward depends on the problem, or completions hardly differ."
+    elif same:
+        sentence = f"Every completion gets the same reward, {number(rewards[0])}, so no step can teach anything."
+    else:
+        sentence = "Rewards are equal inside every group, so no step can teach anything."
+    remedy = (
+        "keep rollouts (rl.keep_rollouts) to see the completions; check the reward with `burnish train ... --check`, which scores the "
+        "reference answers; if no completion is right, take easier problems or fine-tune first (stage sft)"
+    )
+    return Finding("uniform_groups", "fault" if mean == 1 else "warning", sentence, tuple(evidence), remedy, cause=30 if same else 24)
 
 
 def by_chance(groups: Sequence[SampledGroup]) -> float:
@@ -92,7 +148,7 @@ def _note(groups: Sequence[SampledGroup]) -> list[Finding]:
             "note",
             f"Only {share(mixed / len(groups))} of the groups hold different rewards, and only those teach.",
             (f"{mixed} of {len(groups)} groups read",),
-            "problems nearer to the edge of what the policy can do teach more: rl.curriculum difficulty_window, or rl.filters refill",
+            EDGE,
             cause=60,
         )
     ]

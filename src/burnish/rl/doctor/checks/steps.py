@@ -9,10 +9,11 @@ import numpy as np
 from burnish.rl.doctor.finding import Finding, TooLittle
 from burnish.rl.doctor.reading import RunView
 from burnish.rl.doctor.trends import change
-from burnish.rl.doctor.words import ends, enough, number, share
+from burnish.rl.doctor.words import ends, enough, late, number, share
 
-KL, HARMFUL, PROBES = 0.15, 0.08, 3
-"""Nats per token that one update may move the policy, in the mean over the so many largest probed steps; and where success falls, too."""
+KL, HARMFUL, FAR, PROBES = 0.15, 0.08, 0.5, 3
+"""Nats per token that one update may move the policy, in the mean over the so many largest probed steps; where success falls, too; and
+even where success rises (from the first to the third of them it is a note then)."""
 FALL, UNENDED, ERRORS = 0.05, 0.3, 3.0
 """The fall of success (or reward) that counts, the rise of completions cut, and both in standard errors of their scatter."""
 RISE, OVERSHOOT = 0.5, 0.05
@@ -40,6 +41,10 @@ def diagnose(run: RunView) -> list[Finding]:
         if len(values) >= 3:
             evidence.append(ends(at, values, metric))
     sentence = f"Single updates move the policy by {number(far)} nats per token{f', and {harm}' if harm else ''}."
+    if not harm and far <= FAR and learns(run):
+        sentence = f"Single updates move the policy far, by {number(far)} nats per token, but the run learns all the same."
+        remedy = "nothing to mend while success rises; a lower rl.learning_rate risks less"
+        return [*found, Finding("learning_rate", "note", sentence, tuple(evidence), remedy, cause=60)]
     return [*found, _fault("rl", run.setting("rl.learning_rate"), sentence, evidence)]
 
 
@@ -66,6 +71,17 @@ def _harm(run: RunView) -> str:
         if difference / least >= 1 and abs(errors) > ERRORS:
             return f"{name} falls" if least < 0 else "completions no longer end"
     return ""
+
+
+def learns(run: RunView) -> bool:
+    """Whether success (where unknown, reward) demonstrably rose over its first steps and did not come down from its peak again."""
+    values = run.series("success")[1] or run.series("reward")[1]
+    if len(values) < 6:
+        return False
+    difference, errors = change(values, first=2)
+    n = len(late(values))
+    means = [float(np.mean(values[at : at + n])) for at in range(len(values) - n + 1)]
+    return difference >= FALL and errors > ERRORS and max(means) - means[-1] < difference / 3
 
 
 def _tuning(run: RunView) -> list[Finding]:
