@@ -40,6 +40,7 @@ bench: install-test
 	$(BIN)/python -m benchmarks.engine --json docs/benchmarks/engine.json
 	$(BIN)/python -m benchmarks.memory --json docs/benchmarks/memory.json
 	$(BIN)/python -m benchmarks.trl_race --json docs/benchmarks/trl_race.json
+	$(BIN)/python -m benchmarks.gpu_step
 	$(BIN)/python tools/benchmarks_page.py
 
 clean:

@@ -157,12 +157,21 @@ def try_settings(name: str, steps: int) -> None:
         sides[label].close()
 
 
+def earlier(path: str | None) -> dict[str, Any]:
+    """The cases that a result file holds, each with the provenance of its own run."""
+    if path is None or not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        found = json.load(file)
+    return {name: {"provenance": found["provenance"]} | case for name, case in found["cases"].items()}
+
+
 def main() -> None:
     """See the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=["fixed", "long-tailed"], choices=sorted(setup.CASES))
     parser.add_argument("--steps", type=int, default=32, help="paired steps that count, after the warm-up")
-    parser.add_argument("--json", help="write everything there")
+    parser.add_argument("--json", help="write everything there; cases that it holds and that are not run now stay")
     parser.add_argument("--settings", action="store_true", help="try TRL's settings instead")
     parser.add_argument("--flags", type=json.loads, default={}, help="TRL's flags as JSON (see race/trl_side.py)")
     args = parser.parse_args()
@@ -174,12 +183,12 @@ def main() -> None:
             try_settings(name, args.steps)
         return
     flags = trl_side.Flags(**args.flags)
-    result: dict[str, Any] = {"provenance": provenance(), "both": setup.STATED, "cases": {}}
+    result: dict[str, Any] = {"provenance": provenance(), "both": setup.STATED, "cases": earlier(args.json)}
     for name in args.cases:
         stated = trl_side.stated(setup.CASES[name], flags)
         print(f"TRL's settings for {name}: {json.dumps(stated)}", flush=True)
         found = race(name, args.steps, flags)
-        result["cases"][name] = found | {"trl_settings": stated}
+        result["cases"][name] = found | {"trl_settings": stated, "provenance": provenance()}
         show(found)
         if args.json:
             with open(args.json, "w", encoding="utf-8") as file:

@@ -21,6 +21,7 @@ optimiser. Each runs in a process of its own with one thread; they take turns st
 the median of the paired steps' ratios (below 1: burnish needs less), with a 95 % bootstrap interval. Before the clock runs, both
 compute the first step of one frozen batch of completions: loss and gradient must agree to 1e-5.
 """
+MODES = {"fast": ", its fastest, as TRL has its own; a CPU's default is exact, in which a token's bits do not depend on its neighbours"}
 PARTS = {"cpu": "whole step", "generate": "generation", "rest": "rest of the step"}
 
 
@@ -44,6 +45,8 @@ def race(data: dict[str, Any]) -> list[str]:
         out += [*table(rows), "", f"First step: losses differ by {loss:.1e}, gradients by {gradient:.1e} of their norm.", ""]
     first = next(iter(data["cases"].values()))
     settings = ", ".join(f"{name}={value}" for name, value in first["trl_settings"].items())
+    mode = data["both"]["burnish_engine_mode"]
+    out += [f"burnish ran with rl.engine_mode={mode}{MODES.get(mode, '')}.", ""]
     return [*out, f"TRL's settings in the first case: {settings}.", ""]
 
 
@@ -57,10 +60,26 @@ def memory(data: dict[str, Any]) -> list[str]:
 
 def engine(data: dict[str, Any]) -> list[str]:
     """Decoding against transformers.generate."""
-    rows = [["case", "burnish, s", "transformers, s", "times as fast", "lowest round"]]
+    rows = [["case", "engine mode", "burnish, s", "transformers, s", "times as fast", "lowest round"]]
     for row in data["engine"]:
-        rows.append([row["case"], *(str(row[key]) for key in ("burnish_s", "transformers_s", "ratio", "lowest"))])
+        mode = row.get("mode", data["about"].get("mode", ""))
+        rows.append([row["case"], mode, *(str(row[key]) for key in ("burnish_s", "transformers_s", "ratio", "lowest"))])
     return ["## Decoding against transformers.generate", "", "CPU seconds with prefill, one thread, 64 new tokens.", "", *table(rows), ""]
+
+
+def gpu_step(data: dict[str, Any]) -> list[str]:
+    """One step of each kind on a GPU."""
+    rows = [["step", "seconds", "tokens", "tokens a second", "peak memory, GiB"]]
+    for row in data["gpu_step"]:
+        figures = (f"{row['seconds']:.2f}", f"{row['tokens']:.0f}", f"{row['tokens_per_second']:.0f}")
+        rows.append([row["step"], *figures, f"{row['peak_memory_bytes'] / 2**30:.1f}"])
+    first = data["gpu_step"][0]
+    what = f"{first['parameters'] / 1e9:.2f}B parameters, Qwen3 type, random weights, {first['dtype']}, on {data['device']}"
+    return ["## One step on a GPU", "", f"{what}. Of the GRPO step the completions' tokens count.", "", *table(rows), ""]
+
+
+KINDS = {"cases": race, "memory": memory, "engine": engine, "gpu_step": gpu_step}
+"""A key of a result file -> what writes its section."""
 
 
 def render() -> str:
@@ -68,7 +87,7 @@ def render() -> str:
     out = [HEAD]
     for path in sorted(FOLDER.glob("*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
-        out += next((kind(data) for name, kind in {"cases": race, "memory": memory, "engine": engine}.items() if name in data), [])
+        out += next((kind(data) for name, kind in KINDS.items() if name in data), [])
         p = data["provenance"]
         versions = ", ".join(f"{name} {version}" for name, version in p["versions"].items() if version)
         load = f", load {p['load_at_start']} at the start" if p.get("load_at_start") is not None else ""

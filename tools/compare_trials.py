@@ -2,6 +2,7 @@
 
 python tools/compare_trials.py --shard 0/2     trains its share of the runs; finished ones are kept, so it may be stopped
 python tools/compare_trials.py --report        compares them and writes docs/compare/trials.json and docs/compare.md
+--same-seeds with either                       only the runs with the same seeds twice, and only their row; the other figures stay
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from burnish.models.save import save_model
 from burnish.recipes.config import TrainConfig
 from burnish.recipes.train import train
 from burnish.reports.compare.arm import Arm, read_arm
-from burnish.reports.compare.comparison import compare_arms
+from burnish.reports.compare.comparison import Comparison, compare_arms
 from burnish.runs import atomic, environment
 from burnish.runs.config import build
 from burnish.runs.folder import Run
@@ -35,6 +37,8 @@ PAIRS = 5
 """Two learning rates: pairs of seeds."""
 RATES = {"A": 2e-4, "B": 2e-5}
 """A runs with every seed; B with the first PAIRS."""
+AGAIN = "A-again"
+"""The folder of the second runs of A with its first PAIRS seeds. Two shards train a run and its repetition in different processes."""
 METRIC = "eval/success"
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, PAGE = ROOT / "docs/compare", ROOT / "docs/compare.md"
@@ -70,8 +74,9 @@ def prepare(folder: Path) -> None:
 
 def setting(folder: Path, arm: str, seed: int) -> TrainConfig:
     """One run: a few seconds."""
+    rate = RATES["B" if arm == "B" else "A"]
     rl = {
-        "steps": 16, "learning_rate": RATES[arm], "prompts_per_step": 16, "group_size": 8, "max_new_tokens": 7, "slots": 128,
+        "steps": 16, "learning_rate": rate, "prompts_per_step": 16, "group_size": 8, "max_new_tokens": 7, "slots": 128,
         "objective": "dr_grpo", "rewards": [{"name": "task", "task": "sort", "length": 5}], "save_steps": None, "keep_rollouts": 0,
     }  # fmt: skip
     return build(
@@ -84,16 +89,19 @@ def setting(folder: Path, arm: str, seed: int) -> TrainConfig:
     )  # fmt: skip
 
 
-def plan() -> list[tuple[str, int]]:
-    """(arm, seed) of every run."""
-    return [("A", seed) for seed in range(2 * N * COMPARISONS)] + [("B", seed) for seed in range(PAIRS)]
+def plan(same_seeds: bool = False) -> list[tuple[str, int]]:
+    """(arm, seed) of every run. same_seeds: only of those that are run twice."""
+    twice, again = ([(arm, seed) for seed in range(PAIRS)] for arm in ("A", AGAIN))
+    if same_seeds:
+        return twice + again
+    return [("A", seed) for seed in range(2 * N * COMPARISONS)] + [("B", seed) for seed in range(PAIRS)] + again
 
 
-def work(folder: Path, shard: int, shards: int) -> None:
+def work(folder: Path, shard: int, shards: int, same_seeds: bool = False) -> None:
     """Trains this shard's runs, one after the other."""
     torch.set_num_threads(1)
     prepare(folder)
-    for place, (arm, seed) in enumerate(plan()):
+    for place, (arm, seed) in enumerate(plan(same_seeds)):
         if place % shards != shard:
             continue
         config = setting(folder, arm, seed)
@@ -104,19 +112,41 @@ def work(folder: Path, shard: int, shards: int) -> None:
             print(arm, seed, flush=True)
 
 
-def report(folder: Path) -> int:
-    """Compares what was trained; returns the exit code: 0 where every run is there."""
-    missing = [(arm, seed) for arm, seed in plan() if not (folder / arm / f"seed{seed}" / "done").exists()]
+def described() -> dict[str, Any]:
+    """The environment, without the path of its interpreter."""
+    return environment.describe() | {"executable": "python"}
+
+
+def read(folder: Path, name: str, runs: str, seeds: range) -> Arm:
+    """An arm of runs in folder/runs."""
+    return read_arm(name, [folder / runs / f"seed{seed}" for seed in seeds], METRIC)
+
+
+def compare_again(folder: Path) -> Comparison:
+    """A against other runs of A with the same seeds."""
+    return compare_arms(read(folder, "A", "A", range(PAIRS)), read(folder, "B", AGAIN, range(PAIRS)), METRIC)
+
+
+def report(folder: Path, same_seeds: bool = False) -> int:
+    """Compares what was trained; returns the exit code: 0 where every run is there. same_seeds: only that row is written anew."""
+    missing = [(arm, seed) for arm, seed in plan(same_seeds) if not (folder / arm / f"seed{seed}" / "done").exists()]
     if missing:
         print(f"{len(missing)} runs are missing; the first: {missing[0]}", file=sys.stderr)
         return 1
+    again = compare_again(folder)
+    if same_seeds:
+        found = json.loads((DOCS / "trials.json").read_text(encoding="utf-8"))
+        found |= {"runs": len(plan()), "same_seeds": again.to_dict(), "same_seeds_environment": described()}
+        atomic.write_text(DOCS / "trials.json", json.dumps(found, indent=1) + "\n")
+        write_page()
+        print(again.sentence())
+        return 0
 
     def arm(name: str, setting_name: str, seeds: range) -> Arm:
-        return read_arm(name, [folder / setting_name / f"seed{seed}" for seed in seeds], METRIC)
+        return read(folder, name, setting_name, seeds)
 
     pairs = [(range(2 * N * n, 2 * N * n + N), range(2 * N * n + N, 2 * N * (n + 1))) for n in range(COMPARISONS)]
     same = [compare_arms(arm("A", "A", left), arm("B", "A", right), METRIC) for left, right in pairs]
-    again = compare_arms(arm("A", "A", range(PAIRS)), arm("B", "A", range(PAIRS)), METRIC)
     rates = compare_arms(arm("A", "A", range(PAIRS)), arm("B", "B", range(PAIRS)), METRIC)
     last = np.array([value for one in same for value in (*one.a, *one.b)])
     found = {
@@ -126,11 +156,11 @@ def report(folder: Path) -> int:
         "between_seed_sd": float(last.std(ddof=1)),
         "mean": float(last.mean()),
         "a_against_a": [one.to_dict() for one in same],
-        "called_different": sum(one.verdict != "no difference found" for one in same),
+        "called_different": sum(one.verdict.endswith("is better") for one in same),
         "same_seeds": again.to_dict(),
         "learning_rates": rates.to_dict() | {"in_between_seed_sds": abs(rates.difference.mean) / float(last.std(ddof=1))},
         "rates": RATES,
-        "environment": environment.describe(),
+        "environment": described(),
     }
     DOCS.mkdir(parents=True, exist_ok=True)
     atomic.write_text(DOCS / "trials.json", json.dumps(found, indent=1) + "\n")
@@ -156,7 +186,7 @@ def write_page(check: bool = False) -> bool:
 | --- | --- |
 | A against A, other seeds, {found["seeds_an_arm"]} seeds an arm, {len(found["a_against_a"])} comparisons | \
 {found["called_different"]} called different at 95 % |
-| A against A, the same {len(found["same_seeds"]["a"])} seeds | {found["same_seeds"]["sentence"]} |
+| A against A, the same {len(found["same_seeds"]["a"])} seeds, trained twice | {found["same_seeds"]["sentence"]} |
 | learning rates {found["rates"]["A"]:g} and {found["rates"]["B"]:g}, {len(rates["a"])} pairs \
 ({rates["in_between_seed_sds"]:.1f} between-seed standard deviations apart) | {rates["sentence"]} |
 """
@@ -172,14 +202,15 @@ def main() -> int:
     parser.add_argument("--folder", default=str(Path(tempfile.gettempdir()) / "burnish-compare-trials"), help="where the runs go")
     parser.add_argument("--shard", default="0/1", help="which share of the runs, such as 0/2")
     parser.add_argument("--report", action="store_true", help="compare what was trained")
+    parser.add_argument("--same-seeds", action="store_true", help="only the runs with the same seeds twice, and their row")
     parser.add_argument("--check", action="store_true", help="fail where docs/compare.md is out of date")
     args = parser.parse_args()
     if args.check:
         return 0 if write_page(check=True) else 1
     if args.report:
-        return report(Path(args.folder))
+        return report(Path(args.folder), args.same_seeds)
     shard, shards = map(int, args.shard.split("/"))
-    work(Path(args.folder), shard, shards)
+    work(Path(args.folder), shard, shards, args.same_seeds)
     return 0
 
 

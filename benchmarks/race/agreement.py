@@ -12,11 +12,12 @@ from transformers import TrainerCallback
 from burnish.inference.engine import Engine
 from burnish.inference.generate import generate
 from burnish.models.policy import Policy
-from burnish.records import Rollout, Sampling
+from burnish.records import Rollout, Sampling, Turn
 from burnish.rl.batch import Batch
 from burnish.rl.scoring import score_groups
 
 TOLERANCE = 1e-5
+LEAST_LOSS = 1e-3
 
 
 class Disagreement(RuntimeError):
@@ -50,16 +51,29 @@ def check(case: setup.Case, flags: trl_side.Flags, tolerance: float = TOLERANCE,
         "gradient_worst_parameter": max(float(apart[name].norm() / grads_t[name].norm().clamp(min=1e-12)) for name in grads_t),
     }
     judged = ("loss_difference", "gradient_difference", "gradient_worst_element")
+    if abs(loss_b) < LEAST_LOSS:
+        raise Disagreement(f"the loss of the frozen batch of {case.name!r} is {loss_b}: that two such losses agree says nothing")
     if not (all(found[name] <= tolerance for name in judged) and norm > 0):
         raise Disagreement(f"burnish and TRL do not agree on the first step of {case.name!r} to {tolerance}: {found}")
     return found
 
 
 def freeze(case: setup.Case, policy: Policy, texts: list[str]) -> list[list[Rollout]]:
-    """case.group completions of each text, drawn once."""
+    """case.group completions of each text, drawn once.
+
+    Where all would have the same length they are cut to different ones: with equal lengths the advantages of a group cancel in the loss
+    of the first step, and a loss of zero would agree with anything.
+    """
     engine = Engine(policy.model, policy.tokenizer, policy.eos_ids)
     turns = generate(engine, [policy.encode(text) for text in texts], Sampling(), n=case.group, max_new_tokens=case.cap, seeds=5)
+    if case.mean is None:
+        turns = [[_cut(turn, -(-len(turn.output_ids) * (index + 1) // case.group)) for index, turn in enumerate(group)] for group in turns]
     return [[Rollout(str(p), index, [turn], turn.stop) for index, turn in enumerate(group)] for p, group in enumerate(turns)]
+
+
+def _cut(turn: Turn, length: int) -> Turn:
+    """The first tokens of a turn that ran into its limit."""
+    return Turn(turn.context_ids, turn.output_ids[:length], turn.logprobs[:length], stop=turn.stop)
 
 
 def of_burnish(case: setup.Case, rollouts: list[list[Rollout]]) -> tuple[float, dict[str, torch.Tensor]]:

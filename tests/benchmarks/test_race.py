@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import pathlib
 import sys
 
@@ -14,12 +16,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from benchmarks.race import agreement, setup, trl_side
 
 from benchmarks import trl_race
+from burnish.models.policy import Policy
 
 SMOKE = setup.CASES["smoke"]
+FIXED = dataclasses.replace(SMOKE, name="smoke, fixed", mean=None)
 
 
-def test_both_sides_compute_the_same_first_step():
-    found = agreement.check(SMOKE, trl_side.Flags())
+@pytest.mark.parametrize("case", [SMOKE, FIXED], ids=["long-tailed", "fixed"])
+def test_both_sides_compute_the_same_first_step(case):
+    found = agreement.check(case, trl_side.Flags())
     assert found["loss_difference"] <= 1e-5
     assert found["gradient_difference"] <= 1e-5
     assert abs(found["loss_trl"]) > 1e-3, "a loss of zero would agree with anything"
@@ -37,6 +42,18 @@ def test_lengths_follow_the_wanted_rate():
     p = rate * (1 - rate) ** (lengths - 1)
     p[-1] = (1 - rate) ** 255
     assert (p * lengths).sum() == pytest.approx(64.0, abs=1e-6)
+
+
+def test_completions_of_a_fixed_length_are_frozen_at_different_ones():
+    frozen = agreement.freeze(FIXED, Policy(*setup.make_model(FIXED)), setup.prompts()[:2])
+    assert [[len(rollout.turns[0].output_ids) for rollout in group] for group in frozen] == [[3, 6], [3, 6]]
+
+
+def test_cases_that_are_not_run_again_stay_with_their_command(tmp_path):
+    path = tmp_path / "race.json"
+    assert trl_race.earlier(str(path)) == trl_race.earlier(None) == {}
+    path.write_text(json.dumps({"provenance": {"command": "old"}, "cases": {"fixed": {"case": "a"}, "smoke": {"provenance": {}}}}))
+    assert trl_race.earlier(str(path)) == {"fixed": {"case": "a", "provenance": {"command": "old"}}, "smoke": {"provenance": {}}}
 
 
 def test_ratios_pair_the_steps():

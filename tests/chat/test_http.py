@@ -269,6 +269,7 @@ def test_no_server_and_bad_settings(tmp_path, monkeypatch):
         ({"price": {"prmpt": 1}}, "did you mean 'prompt'"),
         ({"options": {"temprature": 1}}, "did you mean 'temperature'"),
         ({"api_key_env": "NOT_SET_HERE"}, "NOT_SET_HERE is not set"),
+        ({"api_key_env": "AKIA7Q2X9SECRETVALUE"}, "AKIA... is not set"),
         ({"api_key_env": KEY}, "not the name of an environment variable"),
         ({"api_key_env": "BROKEN_KEY"}, "no key has"),
         ({"api_key_file": str(tmp_path / "none")}, "cannot read api_key_file"),

@@ -6,6 +6,7 @@ import json
 
 from cli_world import RL
 
+from burnish.recipes import papers
 from burnish.rl.objectives import presets
 
 
@@ -29,7 +30,9 @@ def test_list_and_knobs(burnish):
 
 
 def test_show_as_text_latex_and_json(burnish):
-    assert burnish("objectives show ppo")[1].rstrip("\n") == presets.preset("ppo").describe()
+    assert burnish("objectives show ppo")[1].rstrip("\n") == presets.preset("ppo").describe() + papers.brings("ppo")
+    assert "rl.recipe ppo sets besides" in burnish("objectives show ppo")[1]
+    assert "epochs 4" in burnish("objectives show ppo")[1]
     assert burnish("objectives show ppo --latex")[1].rstrip("\n") == presets.preset("ppo").describe(latex=True)
     found = json.loads(burnish("objectives show dr-grpo --json")[1])
     assert (found["name"], found["knobs"]["weights"]["max_length"]) == ("dr_grpo", "limit")
@@ -51,6 +54,7 @@ def test_bad_input_is_one_line(burnish):
         "objectives show": "show wants one preset",
         "objectives list grpo": "list takes no name",
         "objectives lst": "invalid choice",
+        "objectives": "arguments are required: action;",
     }.items():
         code, out, err = burnish(command)
         assert (code, out) == (2, "")

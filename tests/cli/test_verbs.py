@@ -218,7 +218,12 @@ def test_cost_of_a_model_here_and_on_a_named_machine(burnish, here):
     found = json.loads(out)
     assert found["machine"]["name"] == "H100 80 GB SXM"
     assert found["parts"]["training"]["flops"] > found["parts"]["prefill"]["flops"] > 0
-    assert "decode" in burnish("cost {model}")[1]
+    assert found["dtype"] == "bfloat16"
+    shown = burnish("cost {model}")[1]
+    assert "decode" in shown
+    if not torch.cuda.is_available():
+        assert "weights in float32" in shown
+    assert json.loads(burnish("cost {model} here --dtype bfloat16 --json")[1])["dtype"] == "bfloat16"
     code, _, err = burnish("cost {model} h10")
     assert code == 2
     assert "'h100'" in err

@@ -70,3 +70,16 @@ def test_the_learning_table_runs_at_smoke_size(burnish, here):
     result = json.loads((here / found["folder"] / "grpo-seed1.json").read_text())
     assert result["result"]["updates"] >= 2
     assert result["common"]["model"]["hidden"] == 72
+
+
+@pytest.mark.slow
+def test_the_claims_of_scalerl_run_at_smoke_size(burnish, here):
+    code, out, err = burnish("verify scalerl --smoke --json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert [one["claim"] for one in found] == [f"scalerl.{number}" for number in range(1, len(found) + 1)]
+    assert len(found) >= 2
+    for one in found:
+        assert (one["done"], one["failures"]) == (one["runs"], [])
+        assert one["runs"] > 0
+        assert one["verdict"]["counts"] is False

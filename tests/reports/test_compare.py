@@ -56,7 +56,31 @@ def test_identical_runs_one_seed_and_a_metric_without_spread():
     alone = compare_arms(arm("A", [0.9]), arm("B", [0.1]), "m")
     assert alone.verdict == "one seed"
     assert math.isnan(alone.difference.low)
-    assert compare_arms(arm("A", [0.5, 0.75]), arm("B", [0.25, 0.5]), "m").verdict == "no difference found"
+
+
+def test_sentences_of_equal_constant_and_lonely_results():
+    equal = compare_arms(arm("A", [0.3, 0.7]), arm("B", [0.3, 0.7]), "m").sentence()
+    assert "no difference found; every figure is equal" in equal
+    assert "10000" not in equal
+    swapped = compare_arms(arm("A", [0.3, 0.7]), arm("B", [0.7, 0.3]), "m").sentence()
+    assert "the means are equal" in swapped
+    lonely = compare_arms(arm("A", [0.3, 0.7]), arm("B", [0.3], first=5), "m")
+    assert lonely.verdict == "one seed"
+    assert "with 2 and 1 seeds: no interval" in lonely.sentence()
+    assert "with one seed each: no interval" in compare_arms(arm("A", [0.3]), arm("B", [0.3]), "m").sentence()
+
+
+def test_a_constant_difference_without_spread_is_told_apart_by_enough_seeds():
+    three = compare_arms(arm("A", [0.9, 0.8, 1.0]), arm("B", [0.1, 0.0, 0.2]), "m")
+    assert (three.verdict, three.seeds_needed) == ("no spread", 6)
+    assert "m of A - B: +0.8 over 3 pairs of seeds, with no spread at all" in three.sentence()
+    assert "no difference" not in three.sentence()
+    assert compare_arms(arm("A", [0.9] * 5), arm("B", [0.1] * 5), "m").verdict == "no spread"
+    assert compare_arms(arm("A", [0.9] * 6), arm("B", [0.1] * 6), "m").verdict == "A is better"
+    assert compare_arms(arm("A", [0.9] * 6), arm("B", [0.1] * 6), "loss", lower_is_better=True).verdict == "B is better"
+    loose = compare_arms(arm("A", [0.9] * 3), arm("B", [0.1] * 3, first=9), "m")
+    assert (loose.verdict, loose.seeds_needed) == ("no spread", 4)
+    assert compare_arms(arm("A", [0.9] * 4), arm("B", [0.1] * 4, first=9), "m").verdict == "A is better"
 
 
 def test_a_differs_from_a_no_more_often_than_the_level_says():

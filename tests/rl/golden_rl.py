@@ -33,9 +33,9 @@ class Flat:
         self.table = TokenTable.from_lengths(self.mask.sum(1), torch.from_numpy(batch["prompt"] if prompt is None else prompt), kept=kept)
 
     def tokens(self, padded: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """[N, T] -> [K], or [N] -> [K]. Masked slots hold NaN, whatever was there."""
+        """[N, T] -> [K], or [N] -> [K]."""
         value = torch.as_tensor(np.array(padded), dtype=torch.float64)
-        return self.table.spread(value) if value.dim() == 1 else value.masked_fill(~self.mask, torch.nan)[self.mask]
+        return self.table.spread(value) if value.dim() == 1 else value[self.mask]
 
     def padded(self, flat: torch.Tensor) -> torch.Tensor:
         """[K] -> [N, T] with zeros."""
@@ -51,12 +51,27 @@ class Flat:
         return first
 
 
+def with_masked(table: TokenTable):
+    """(the table with a dropped rollout of three tokens at its end, a function [K] -> [K + 3] that puts NaN into every dropped slot)."""
+    kept = [*table.kept.tolist(), False]
+    longer = TokenTable.from_lengths(
+        [*table.lengths.tolist(), 3], [*table.prompt.tolist(), 0], table.n_prompts, kept=kept, prompt_weight=table.prompt_weight.tolist()
+    )
+
+    def full(value: torch.Tensor) -> torch.Tensor:
+        return torch.cat([value, value.new_zeros(3)]).masked_fill(~longer.kept_tokens, torch.nan)
+
+    return longer, full
+
+
 def run(objective, flat: Flat, logp, start, advantage, sampler=None, reference=None, current=None, cut=None, critic=None):
     """(loss, padded gradient with respect to logp, metrics) of one optimiser step. cut: lists of rollouts (default: one slice of all).
 
     critic: (values at the start, target), flat; the values are taken as unmoved.
+    Masked slots hold NaN: those of dropped rollouts, and of one more dropped rollout that every case is given.
     """
-    values = flat.tokens(logp).requires_grad_()
+    table, full = with_masked(flat.table)
+    values = full(flat.tokens(logp)).requires_grad_()
     tokens = {"advantage": flat.tokens(advantage), "policy.logp": flat.tokens(start)}
     tokens["sample_logp"] = tokens["policy.logp"] if sampler is None else flat.tokens(sampler)
     if reference is not None:
@@ -65,14 +80,16 @@ def run(objective, flat: Flat, logp, start, advantage, sampler=None, reference=N
         tokens["current.logp"] = flat.tokens(current)
     if critic is not None:
         tokens |= {"critic.value": critic[0], "value_target": critic[1]}
-    plan = objective.plan(flat.table, tokens)
+    tokens = {key: full(value) for key, value in tokens.items()}
+    plan = objective.plan(table, tokens)
     total, seen = 0.0, []
-    for rollouts in cut or [range(flat.table.n_sequences)]:
-        part, index = flat.table.pick(list(rollouts))
+    for rollouts in [*cut, [flat.table.n_sequences]] if cut else [range(table.n_sequences)]:
+        part, index = table.pick(list(rollouts))
         local = {key: value[index] for key, value in tokens.items()}
-        scored = {"policy.logp": values[index]} | ({} if critic is None else {"critic.value": critic[0][index]})
+        scored = {"policy.logp": values[index]} | ({} if critic is None else {"critic.value": tokens["critic.value"][index]})
         loss, found = objective.loss(part, scored, local, plan, index)
         loss.backward()
         total += float(loss.detach())
         seen.append(found)
-    return total, flat.padded(values.grad), objective.metrics(flat.table, seen, plan)
+    assert bool((values.grad[~table.kept_tokens] == 0).all())
+    return total, flat.padded(values.grad[: flat.table.n_tokens]), objective.metrics(table, seen, plan)

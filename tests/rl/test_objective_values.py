@@ -9,6 +9,7 @@ from burnish.records import Sampling
 from burnish.rl.credit.chain import make_chain
 from burnish.rl.measure import models_of
 from burnish.rl.objectives import listing, presets
+from burnish.rl.objectives.checks import check_updates
 from burnish.rl.objectives.kl import KL
 from burnish.rl.objectives.objective import diff
 from burnish.runs import parts
@@ -195,6 +196,31 @@ def test_refusals(build, words):
     assert isinstance(caught.value, UserError) or "KL" in str(caught.value)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["rloo", "reinforce"])
+def test_an_objective_without_a_ratio_is_refused_off_policy(name):
+    objective, corrected = presets.preset(name), presets.preset(name).with_(correction="truncate")
+    check_updates(objective, 1, 1, 0)
+    check_updates(corrected, 1, 1, 8)
+    check_updates(presets.preset(name).with_(correction="mask"), lag=8)
+    for changed, settings, words in [
+        (objective, {"minibatches": 2}, "rl.minibatches 2 x rl.epochs 1 are 2 updates"),
+        (objective, {"epochs": 4}, "set both to 1"),
+        (corrected, {"epochs": 2}, "set both to 1"),
+        (objective, {"lag": 1}, f"preset: {name}, correction: truncate"),
+        (presets.preset(name).with_(correction="drop_stale_negative"), {"lag": 1}, "set rl.lag to 0"),
+    ]:
+        with pytest.raises(UserError, match=name) as caught:
+            check_updates(changed, **settings)
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name in presets.names() if name not in ("rloo", "reinforce")])
+def test_objectives_with_a_ratio_may_be_off_policy(name):
+    check_updates(presets.preset(name), 4, 2, 8)
+    with pytest.raises(UserError, match="has no ratio"):
+        check_updates(presets.preset(name).with_(ratio="none", surrogate="log"), 1, 1, 8)
 
 
 def test_a_shaping_that_the_credit_cancels_is_refused():

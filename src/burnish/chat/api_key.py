@@ -12,6 +12,9 @@ HIDDEN = "[key]"
 NO_KEY = "no-key"
 """What is sent where no key is configured: local servers want the header but not its value."""
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_WORD = re.compile(r"[A-Z]{1,16}[0-9]{0,3}|[0-9]{1,3}")
+_FIRST = 4
+"""Characters of what may be a key that a message shows."""
 _SHORTEST = 6
 """Shorter keys ("none", "EMPTY") are no secrets, and taking them out of answers would spoil these."""
 
@@ -30,7 +33,7 @@ def read_key(where: str, variable: str | None, file: str | None) -> str:
                 f"{where}: api_key_env is not the name of an environment variable (capitals, digits and _); "
                 "put the key in a variable, e.g. JUDGE_KEY, and give that name"
             )
-        key, source = os.environ.get(variable, ""), f"the environment variable {variable}"
+        key, source = os.environ.get(variable, ""), f"the environment variable {shown(variable)}"
     elif file is not None:
         try:
             key, source = Path(file).expanduser().read_text(encoding="utf-8"), f"the file {file}"
@@ -45,6 +48,11 @@ def read_key(where: str, variable: str | None, file: str | None) -> str:
     if not re.fullmatch(r"[!-~]+", key):
         raise UserError(f"{where}: the key in {source} has a space or a character that no key has; store it again")
     return key
+
+
+def shown(variable: str) -> str:
+    """The name as a message may show it: whole where it looks like a variable's, else its first characters, for it may be a key."""
+    return variable if all(_WORD.fullmatch(word) for word in variable.strip("_").split("_")) else f"{variable[:_FIRST]}..."
 
 
 def hide(text: str, key: str) -> str:

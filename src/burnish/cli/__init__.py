@@ -98,7 +98,8 @@ def quiet(debug: bool = False) -> Iterator[None]:
         return
     for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):  # read when these libraries are imported
         os.environ.setdefault(name, "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):  # the hub sets its own level when it is imported
+        os.environ.setdefault(name, "error")
     if "transformers" in sys.modules:  # burnish called from Python: the variables come too late
         sys.modules["transformers"].utils.logging.disable_progress_bar()
         sys.modules["transformers"].utils.logging.set_verbosity_error()

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=8, help="prompts or completions at once (default 8)")
     parser.add_argument("--prompt", type=int, default=512, help="tokens of a prompt (default 512)")
     parser.add_argument("--new", type=int, default=256, help="tokens of a completion (default 256)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the weights (default bfloat16)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (default bfloat16; float32 here without a GPU)")
     parser.add_argument("--micro-tokens", type=int, default=16384, help="tokens of one training pass (default 16384)")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="recompute activations in the backward pass")
 
@@ -36,5 +36,5 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(found.to_dict(), indent=1))
         return
-    tables.show(found.rows(), f"{args.model} on {found.machine.name}")
+    tables.show(found.rows(), f"{args.model} on {found.machine.name}, weights in {found.dtype}")
     print("\n".join(found.notes))

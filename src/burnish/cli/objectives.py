@@ -17,7 +17,7 @@ HELP = "presets of objectives: list, show the formula in use, diff two"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to do, and with which presets."""
     parser.add_argument("action", choices=["list", "knobs", "show", "diff"], help="what to do")
-    parser.add_argument("names", nargs="*", metavar="PRESET", help="one preset for show, two for diff")
+    parser.add_argument("names", nargs="*", default=[], metavar="PRESET", help="one preset for show, two for diff")
     parser.add_argument("--latex", action="store_true", help="show: print the formulas in LaTeX")
 
 

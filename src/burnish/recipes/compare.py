@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import math
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from burnish.recipes.config import TrainConfig
+from burnish.recipes.config import RLConfig, TrainConfig
 from burnish.recipes.refusals import refuse_impossible
 from burnish.reports.compare.arm import Arm, read_arm
 from burnish.reports.compare.comparison import Comparison, compare_arms
 from burnish.reports.compare.page import write_comparison
 from burnish.runs import atomic, progress
 from burnish.runs.config import load_config, to_yaml
-from burnish.runs.errors import UserError
+from burnish.runs.errors import UserError, did_you_mean
 from burnish.runs.folder import Run
 from burnish.runs.jobs import Job, run_jobs, tail
 
 METRICS = {"rl": ("eval/success", "eval/reward"), "sft": ("eval_loss",)}
-LOWER = ("eval_loss",)
+LOWER = ("loss",)
+SFT_NAMES = ("loss", "mean_token_accuracy", "entropy")
+RL_NAMES = (
+    *("reward", "reward_std", "frac_reward_zero_std", "success"),
+    *("loss", "kl", "entropy", "grad_norm", "objective/surrogate", "sampling/surprise"),
+    *(f"completions/{name}" for name in ("mean_length", "min_length", "max_length", "clipped_ratio")),
+    *(f"rollouts/{name}" for name in ("kept", "invalid", "drawn", "trained")),
+    *(f"policy_kl/{kind}" for kind in ("k1", "k2", "k3")),
+)
+"""What every RL run logs of its steps and that two arms may be compared by."""
+FAMILIES = ("rewards", "filter", "ratio", "clip_ratio", "advantage", "correction", "reference_kl", "critic", "value", "sampling")
+"""Names before a slash under which RL runs log what depends on their parts."""
+OWN_METRICS = ("shapers", "filters", "temperature", "thinker", "curriculum")
+"""Fields of rl whose parts may log names of their own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +65,7 @@ def compare(request: Request, silent: bool = True) -> tuple[Comparison, Path]:
     Runs that are finished are not run again, unfinished ones are resumed. Raises UserError for settings that cannot work, before
     anything is trained, and for a run that failed, with the last line it printed.
     """
-    if request.seeds < 1 or request.workers < 1:
-        raise UserError("burnish compare: --seeds and --workers must be at least 1")
+    refuse_request(request)
     atomic.refuse_unwritable(request.output)
     folders: dict[str, list[Path]] = {}
     planned: list[tuple[str, Path, TrainConfig]] = []
@@ -64,14 +78,53 @@ def compare(request: Request, silent: bool = True) -> tuple[Comparison, Path]:
         base, stage = base or config, config.stage
         refuse_impossible(config, False, None)
         _refuse_unmeasured(name, config)
+        if request.metric:
+            refuse_unknown_metric(request.metric, config)
         seeds = range(request.first_a if first is None else first, (request.first_a if first is None else first) + request.seeds)
         folders[name] = [Path(request.output) / name.lower() / f"seed{seed}" for seed in seeds]
         planned += [(name, folder, config.model_copy(update={"seed": seed})) for folder, seed in zip(folders[name], seeds)]
+    for name in {"A", "B"} - {name for name, *_ in planned} if request.metric else ():
+        read_arm(name, folders[name], request.metric)  # before the other arm is trained
     train_missing(planned, Path(request.output), request.workers, silent)
-    metric = request.metric or _metric(folders["A"][0], METRICS[stage])
+    metric = request.metric or _metric(folders["A"][0], [*METRICS[stage], *(name for names in METRICS.values() for name in names)])
     arms: tuple[Arm, Arm] = (read_arm("A", folders["A"], metric), read_arm("B", folders["B"], metric))
     found = compare_arms(*arms, metric, request.level, request.effect, metric.endswith(LOWER))
     return found, write_comparison(request.output, found, arms)
+
+
+def refuse_request(request: Request) -> None:
+    """Raises UserError for numbers that make no comparison."""
+    if request.seeds < 1 or request.workers < 1:
+        raise UserError("burnish compare: --seeds and --workers must be at least 1")
+    if not 0 < request.level < 1:
+        raise UserError(f"burnish compare: --level is {request.level}; it must lie between 0 and 1, such as 0.95")
+    if request.effect is not None and not 0 < request.effect < math.inf:
+        raise UserError(f"burnish compare: --effect is {request.effect}; it must be a number above 0, in units of the metric")
+
+
+def refuse_unknown_metric(metric: str, config: TrainConfig) -> None:
+    """Raises UserError for a metric that no run of this configuration will log.
+
+    A name family/name that is like none of the known ones may come from a part that logs names of its own, where the run has such parts.
+    """
+    known = metric_names(config)
+    if metric in known:
+        return
+    rl, untouched = config.rl, RLConfig()
+    own = config.stage == "rl" and any(getattr(rl, field) != getattr(untouched, field) for field in OWN_METRICS)
+    family = metric.partition("/")[0] if "/" in metric else ""
+    if config.stage == "rl" and (family in FAMILIES or (own and family and not difflib.get_close_matches(metric, known, 1, 0.7))):
+        return
+    raise UserError(f"burnish compare: --metric {metric!r} will not be logged by these runs; {did_you_mean(metric, known)}")
+
+
+def metric_names(config: TrainConfig) -> list[str]:
+    """What a run of this configuration logs: its evaluation's names first, then the training steps' own."""
+    if config.stage == "sft":
+        return [f"{prefix}{name}" for prefix in ("eval_", "") for name in SFT_NAMES]
+    found = [f"eval/{name}{bound}" for name in ("success", "reward") for bound in ("", "_low", "_high")]
+    found += [f"eval/pass@{config.eval.samples}"] if config.eval.samples > 1 else []
+    return [*found, "eval/truncated", "eval/invalid", *RL_NAMES]
 
 
 def arm_config(name: str, what: str, base: TrainConfig | None, request: Request) -> TrainConfig:

@@ -12,6 +12,7 @@ from burnish.hardware import architecture, calibrate, cost
 from burnish.hardware.architecture import Architecture
 from burnish.hardware.calibrate import KNOWN, Machine
 from burnish.hardware.cost import Cost
+from burnish.recipes.config import ModelConfig
 from burnish.runs.errors import UserError, did_you_mean
 
 BOUND = "times are lower bounds (the roofline); small models take several times longer"
@@ -21,12 +22,16 @@ SIDE = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """machine: what the times are for. parts: by name, of one step. step: their sum. steps: how many. notes: what was assumed."""
+    """machine: what the times are for. parts: by name, of one step. step: their sum. steps: how many. notes: what was assumed.
+
+    dtype: of the weights, where it is known.
+    """
 
     machine: Machine
     parts: dict[str, Cost]
     steps: float
     notes: tuple[str, ...] = ()
+    dtype: str = ""
 
     @property
     def step(self) -> Cost:
@@ -58,6 +63,7 @@ class Estimate:
         """Plain JSON values."""
         return {
             "machine": dataclasses.asdict(self.machine),
+            **({"dtype": self.dtype} if self.dtype else {}),
             "steps": self.steps,
             "flops": self.step.flops * self.steps,
             "peak_memory_bytes": self.step.memory,
@@ -105,15 +111,20 @@ def model_costs(
     rows: int,
     prompt: int,
     new: int,
-    dtype: str = "bfloat16",
+    dtype: str | None = None,
     micro_tokens: int = 16384,
     checkpointing: bool = False,
 ) -> Estimate:
-    """Prefill of `rows` prompts, decoding of `rows` completions, and one training step over both. Raises UserError."""
+    """Prefill of `rows` prompts, decoding of `rows` completions, and one training step over both.
+
+    dtype: of the weights; None: bfloat16 on a GPU, and on this machine's CPU what `burnish train` uses. Raises UserError.
+    """
     for name, value in (("--rows", rows), ("--prompt", prompt), ("--new", new), ("--micro-tokens", micro_tokens)):
         if value < 1:
             raise UserError(f"burnish cost: {name} is {value}; it must be at least 1")
     arch = Architecture.of(architecture.read(path))
+    if dtype is None:
+        dtype = ModelConfig().dtype if hardware == "here" and not torch.cuda.is_available() else "bfloat16"
     width = WIDTHS[dtype]
     tokens = rows * (prompt + new)
     parts = {
@@ -122,4 +133,4 @@ def model_costs(
         "training": cost.train(arch, tokens, arch.keys_seen(0, prompt + new), micro_tokens, width, checkpointing=checkpointing),
     }
     size = f"{arch.parameters / 1e6:,.1f} M parameters, {cost.cache_bytes(arch, 1, width) / 1e3:,.1f} kB of keys and values a token"
-    return Estimate(machine_named(hardware, dtype), parts, 1, (size, BOUND))
+    return Estimate(machine_named(hardware, dtype), parts, 1, (size, BOUND), dtype)

@@ -22,7 +22,8 @@ MOST_SEEDS = 10_000
 class Comparison:
     """a, b: the metric of each run at the budget, seed by seed. difference: mean of A minus B with its interval at `level`.
 
-    verdict: "identical runs", "A is better", "B is better", "no difference found" or "one seed". paired: both arms have the same seeds.
+    verdict: "identical runs", "A is better", "B is better", "no difference found", "one seed" (an arm has no more: no interval) or
+    "no spread" (seeds do not differ at all, and are too few to follow from that alone). paired: both arms have the same seeds.
     spread: standard deviation of the differences of a pair (paired), or of single runs (pooled). seeds_needed: for each arm, to tell a
     difference of `effect` apart; None where that would take more than MOST_SEEDS. axis, budget: where the arms are compared.
     """
@@ -49,14 +50,26 @@ class Comparison:
         if self.verdict == "identical runs":
             return "identical runs: with the same seeds A and B agree in every figure, so the difference is exactly 0"
         if self.verdict == "one seed":
-            return f"{found} with one seed each: no interval, so nothing follows; use --seeds 3 or more"
+            return f"{found} {self._alone()}: no interval, so nothing follows; use --seeds 3 or more"
+        if self.verdict == "no spread":
+            return (
+                f"{found} over {self._pairs()}, with no spread at all between seeds, so there is no interval; the metric may be too coarse "
+                f"(evaluate on more items or samples), or {self.seeds_needed} seeds an arm that agree like this would tell A and B apart"
+            )
         found += (
             f" [{self.difference.low:+.4g}, {self.difference.high:+.4g}], {self.level:.0%} interval over {self._pairs()}: {self.verdict}"
         )
+        if self.verdict == "no difference found" and not self.effect:
+            equal = "the means are equal" if self.spread else "every figure is equal"
+            return f"{found}; {equal} (--effect tells how many seeds a difference needs)"
         if self.verdict == "no difference found":
             many = f"about {self.seeds_needed}" if self.seeds_needed else f"more than {MOST_SEEDS}"
             found += f"; {many} seeds an arm would tell a difference of {self.effect:.3g} apart"
         return found
+
+    def _alone(self) -> str:
+        counts = (len(self.a), len(self.b))
+        return "with one seed each" if counts == (1, 1) else f"with {counts[0]} and {counts[1]} seeds"
 
     def _pairs(self) -> str:
         return f"{len(self.a)} pairs of seeds" if self.paired else f"{len(self.a)} and {len(self.b)} unpaired seeds"
@@ -84,6 +97,7 @@ def compare_arms(
     same = paired and all(one.rows == two.rows for one, two in zip(a.curves, b.curves))
     difference, spread = _paired(left, right, level) if paired else _welch(left, right, level)
     aim = abs(difference.mean) if effect is None else effect
+    verdict = "identical runs" if same else _verdict(difference, lower_is_better, level, len(left), len(right), paired)
     return Comparison(
         metric=metric,
         axis=axis,
@@ -95,10 +109,10 @@ def compare_arms(
         difference=difference,
         level=level,
         paired=paired,
-        verdict="identical runs" if same else _verdict(difference, lower_is_better),
+        verdict=verdict,
         spread=spread,
         effect=aim,
-        seeds_needed=seeds_needed(spread, aim, level, paired),
+        seeds_needed=_agreeing(level, paired) if verdict == "no spread" else seeds_needed(spread, aim, level, paired),
         changes=tuple(diff_configs(a.config, b.config)),
     )
 
@@ -124,7 +138,7 @@ def _paired(a: list[float], b: list[float], level: float) -> tuple[Interval, flo
     mean, n = float(found.mean()), len(found)
     if n < 2:
         return Interval(mean, math.nan, math.nan, n, n), math.nan
-    spread = float(found.std(ddof=1))
+    spread = _apart(float(found.std(ddof=1)), [*a, *b])
     half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * spread / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, n, n), spread
 
@@ -133,7 +147,7 @@ def _welch(a: list[float], b: list[float], level: float) -> tuple[Interval, floa
     mean, n = float(np.mean(a) - np.mean(b)), min(len(a), len(b))
     if n < 2:
         return Interval(mean, math.nan, math.nan, n, n), math.nan
-    shares = [float(np.var(values, ddof=1)) / len(values) for values in (a, b)]
+    shares = [_apart(float(np.std(values, ddof=1)), values) ** 2 / len(values) for values in (a, b)]
     spread = math.sqrt(sum(share * len(values) for share, values in zip(shares, (a, b))) / 2)
     total = sum(shares)
     if total == 0:
@@ -143,11 +157,26 @@ def _welch(a: list[float], b: list[float], level: float) -> tuple[Interval, floa
     return Interval(mean, mean - half, mean + half, n, n), spread
 
 
-def _verdict(difference: Interval, lower_is_better: bool) -> str:
+def _apart(spread: float, values: list[float]) -> float:
+    """0 for a spread that is rounding alone."""
+    return 0.0 if spread <= 1e-12 * max(map(abs, values)) else spread
+
+
+def _verdict(difference: Interval, lower_is_better: bool, level: float, n_a: int, n_b: int, paired: bool) -> str:
     if math.isnan(difference.low):
         return "one seed"
-    if difference.low == difference.high and difference.mean:
-        return "no difference found"  # every pair differs by the same amount: the metric is too coarse to have a spread
     if difference.low <= 0 <= difference.high:
         return "no difference found"
+    if difference.low == difference.high and _chance(n_a, n_b, paired) > 1 - level + 1e-12:
+        return "no spread"
     return "A is better" if (difference.mean > 0) != lower_is_better else "B is better"
+
+
+def _chance(n_a: int, n_b: int, paired: bool) -> float:
+    """How often seeds alone would put every pair (sign test) or every run of an arm (rank test) on one side; either side counts."""
+    return 2 * 0.5**n_a if paired else 2 / math.comb(n_a + n_b, n_a)
+
+
+def _agreeing(level: float, paired: bool) -> int:
+    """The least number of seeds an arm whose agreement is less likely by chance than 1 - level."""
+    return next(n for n in range(2, MOST_SEEDS) if _chance(n, n, paired) <= 1 - level + 1e-12)

@@ -95,13 +95,15 @@ class Chain(Config):
         return [text_of(step, latex=True) for step in self.steps]
 
 
+NO_SCALE = ("none", {"name": "none"})
 _PLACE = {"baseline": 0, "scale": 1, "map": 2, "token_scale": 2}
 
 
 def make_chain(spec: Any) -> Chain:
     """A chain from a Chain, one step, a list of steps, `{"steps": [...]}` or a text such as "group_mean >> group_std".
 
-    A step is a name, a mapping with its fields, or an object. Raises UserError.
+    A step is a name, a mapping with its fields, or an object; "none" after the baseline is the scale that changes nothing.
+    Raises UserError.
     """
     if isinstance(spec, Chain):
         return spec
@@ -109,7 +111,8 @@ def make_chain(spec: Any) -> Chain:
         spec = [word.strip() for word in spec.split(">>")]
     if isinstance(spec, Mapping) and set(spec) == {"steps"}:
         spec = spec["steps"]
-    return build(Chain, {"steps": tuple(_step(step) for step in (spec if isinstance(spec, (list, tuple)) else [spec]))})
+    first, *rest = spec if isinstance(spec, (list, tuple)) and spec else [spec]
+    return build(Chain, {"steps": tuple(_step(step) for step in (first, *(step for step in rest if step not in NO_SCALE)))})
 
 
 def _step(spec: Any) -> Any:

@@ -68,10 +68,15 @@ class Critic(Step):
         return f"{text}; critic's loss 0.5 {'max(' if bound else ''}(V - R)^2{bound}{')' if bound else ''}, {target}"
 
     def latex(self) -> str:
-        """The same."""
-        if self.length_alpha is None:
-            return super().latex()
-        return self.fill(self.tex.replace("<lam>", r"\lambda") + r", \quad \lambda = 1 - \frac{1}{<length_alpha> L}")
+        """The same; V_o: the value at the update's start."""
+        tex = self.tex
+        if self.length_alpha is not None:
+            tex = tex.replace("<lam>", r"\lambda") + r", \quad \lambda = 1 - \frac{1}{<length_alpha> L}"
+        loss = "(V - R)^2"
+        if self.value_clip is not None:
+            loss = rf"\max({loss}, (\mathrm{{clip}}(V, V_o - <value_clip>, V_o + <value_clip>) - R)^2)"
+        target = r"R = A + V_o" + ("" if self.value_lam is None else r" \mathrm{~with~} \lambda = <value_lam>")
+        return self.fill(tex + rf", \quad \mathcal{{L}}_V = \frac{{1}}{{2}} {loss}, \quad {target}")
 
     def __call__(self, draft: Draft) -> Draft:
         """Token advantages from token rewards and values."""
