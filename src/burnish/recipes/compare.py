@@ -83,8 +83,9 @@ def compare(request: Request, silent: bool = True) -> tuple[Comparison, Path]:
         seeds = range(request.first_a if first is None else first, (request.first_a if first is None else first) + request.seeds)
         folders[name] = [Path(request.output) / name.lower() / f"seed{seed}" for seed in seeds]
         planned += [(name, folder, config.model_copy(update={"seed": seed})) for folder, seed in zip(folders[name], seeds)]
-    for name in {"A", "B"} - {name for name, *_ in planned} if request.metric else ():
-        read_arm(name, folders[name], request.metric)  # before the other arm is trained
+    if request.metric:
+        for name in {"A", "B"} - {name for name, *_ in planned}:
+            read_arm(name, folders[name], request.metric)  # before the other arm is trained
     train_missing(planned, Path(request.output), request.workers, silent)
     metric = request.metric or _metric(folders["A"][0], [*METRICS[stage], *(name for names in METRICS.values() for name in names)])
     arms: tuple[Arm, Arm] = (read_arm("A", folders["A"], metric), read_arm("B", folders["B"], metric))

@@ -68,7 +68,7 @@ class EvalConfig(Config):
 class RLConfig(Config):
     """One value for each of the five questions."""
 
-    recipe: str | None = Field(None, description="a paper's recipe (dapo, scalerl): its values where you set none of your own")
+    recipe: str | None = Field(None, description="a paper's recipe (dapo, scalerl, hero ...): its values where you set none of your own")
     steps: int = Field(100, ge=1, description="batches to learn from")
     learning_rate: float = Field(1e-6, gt=0, description="peak learning rate (LoRA and tiny models want about 10 to 1000 times more)")
     critic_learning_rate: float | None = Field(None, gt=0, description="the critic's, for objectives with one; unset: learning_rate")
