@@ -1,0 +1,1 @@
+"""What a method's parts add to a training step."""
