@@ -18,10 +18,10 @@ from burnish.runs.errors import UserError
 ROWS = [{"prompt": "a=", "answer": "a"}, {"prompt": "b=", "answer": "b"}]
 
 
-def run(folder, thinker):
+def run(folder, thinker, reward="judge.py:share"):
     words = tokenizer.characters("abcd=")
     model = tiny.make("qwen3", words, hidden=16, layers=1, heads=2, kv_heads=1, max_length=32, seed=0)
-    rl = {"steps": 2, "prompts_per_step": 2, "group_size": 3, "max_new_tokens": 5, "rewards": ["judge.py:share"], "thinker": thinker,
+    rl = {"steps": 2, "prompts_per_step": 2, "group_size": 3, "max_new_tokens": 5, "rewards": [reward], "thinker": thinker,
           "learning_rate": 1e-2, "objective": {"preset": "reinforce", "credit": "greedy"}}  # fmt: skip
     return train(build(TrainConfig, {"stage": "rl", "output": str(folder), "rl": rl}), model=model, tokenizer=words, data=ROWS)
 
@@ -60,4 +60,10 @@ def test_credit_is_reward_less_the_greedy_one():
 def test_a_thinker_without_greedy_completions_is_refused_before_anything_loads(tmp_path):
     with pytest.raises(UserError, match=r"set rl.thinker to 'with_greedy'"):
         run(tmp_path / "run", "single")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_reward_that_cannot_judge_the_greedy_completion_is_refused(tmp_path):
+    with pytest.raises(UserError, match="the reward 'confidence' says nothing"):
+        run(tmp_path / "run", "with_greedy", "confidence")
     assert not (tmp_path / "run").exists()

@@ -17,7 +17,7 @@ from burnish.rl.filters.combine import make_filter
 from burnish.rl.filters.replay import refuse_nested
 from burnish.rl.objectives.checks import check_updates
 from burnish.rl.objectives.formula import name_of
-from burnish.rl.rewards.weighted import Weighted
+from burnish.rl.rewards.weighted import Weighted, reward_name
 from burnish.rl.rollouts.agent import make_thinker
 from burnish.rl.temperature import TemperatureControl
 from burnish.runs import parts, trackers
@@ -118,4 +118,11 @@ def _refuse_rl(config: TrainConfig, given: Any) -> Weighted:
             raise UserError(f"rl.shapers: {spec!r} does not shape scores (it has no `shape`); put it under rl.rewards")
     reward = build_reward(rl, None, given)
     objective.for_run(rl.group_size, rl.max_new_tokens, config.sampling.sampling(), parts=(reward, *shapers))
+    compared = next((step for step in objective.credit.steps if getattr(step, "thinker", None)), None)
+    blind = next((one for one in reward.rewards if getattr(one, "reads_loss_tokens", False)), None)
+    if compared is not None and blind is not None:
+        raise UserError(
+            f"credit {name_of(compared)!r} compares with a completion that is never trained on, of which the reward {reward_name(blind)!r} "
+            "says nothing, since it reads the tokens that are; choose another reward, or a baseline such as group_mean"
+        )
     return reward

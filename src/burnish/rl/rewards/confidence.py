@@ -39,6 +39,9 @@ class Confidence:
     success (`truth`) and the entropy.
     """
 
+    reads_loss_tokens = True
+    """It says nothing of a rollout that is never trained on."""
+
     def __init__(self, measure: str = "entropy", scale: float = 1.0, truth: Any = None, name: str = "confidence"):
         if measure not in NEEDS:
             raise UserError(f"reward confidence: measure is {measure!r}; {did_you_mean(measure, NEEDS)}")
