@@ -41,11 +41,13 @@ TRIED = (
 
 
 class Side:
-    """One side's process."""
+    """One side's process. module: what it runs."""
+
+    module = "benchmarks.race.side"
 
     def __init__(self, *arguments: str):
         env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, "-m", "benchmarks.race.side", *arguments]
+        command = [sys.executable, "-m", self.module, *arguments]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
         self.about = self._read()
 

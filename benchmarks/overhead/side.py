@@ -6,7 +6,6 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -49,13 +48,9 @@ def run(fields: dict[str, Any], steps: int, gate: Gate, case: setup.Case) -> Non
         trainer = build_trainer(config, policy, items, [], Run.create(f"{parent}/run", config), progress=Ticks(gate))
         scorer = next((one for one in trainer.queue.source.shapers if hasattr(one, "scorer")), None)
         if scorer is not None:
-            scorer.scorer = _timed(gate, scorer.scorer)
+            scorer.scorer = gate.timed("scorer", scorer.scorer)
         gate.ready(parameters=policy.model.num_parameters())
         trainer.run()
-
-
-def _timed(gate: Gate, scorer: Callable[..., Any]) -> Callable[..., Any]:
-    return gate.timed("scorer", scorer)
 
 
 if __name__ == "__main__":

@@ -7,21 +7,12 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from burnish.claims.g2rl import claims, settings, training, world
 from burnish.claims.g2rl import outcome as judged
 from burnish.claims.harness.claim import shared_of
 
 CLAIM = claims[0]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_every_prompt_has_tens_of_right_answers_and_pairs_are_held_out():

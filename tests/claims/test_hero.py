@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from burnish.claims.harness.claim import shared_of
 from burnish.claims.harness.verdicts import by_rule
@@ -15,14 +14,6 @@ from burnish.claims.hero.verdict import gap, verdict
 from burnish.runs.errors import UserError
 
 CLAIM = claims[0]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_values_verdicts_and_signs_by_hand():

@@ -21,14 +21,6 @@ from burnish.rl.objectives.tokens import TokenTable
 from burnish.tasks.completions import Completions
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # --- worlds ---------------------------------------------------------------------------------------------------------------------------
 def test_the_corpus_plants_what_it_says():
     shape = corpus.Shape(solutions=400, plans=6, routines=50, steps=2, usual=0.95, repeated=(4, 8))

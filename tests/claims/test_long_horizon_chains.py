@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from burnish.claims.harness.verdicts import by_rule
 from burnish.claims.long_horizon_chains import claims, cost, settings, stages, training, unseen, world
@@ -16,14 +15,6 @@ from burnish.runs.errors import UserError
 from burnish.runs.seeds import rng
 
 GOLDEN = np.load(Path(__file__).parents[1] / "data" / "golden_long_horizon_chains" / "testbed.npz")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_the_golden_test_bed():

@@ -18,14 +18,6 @@ from burnish.runs.config import build
 from burnish.runs.errors import UserError
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def result(size=256, a=0.7, c_mid=0.25, seed=0, drift=0.0):
     """A made-up run of 60 evaluations: prompts that can be solved, and a share that cannot."""
     generator = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ from burnish.rl.measure import Measurer, models_of
 from burnish.rl.objectives import presets
 from burnish.rl.objectives.objective import Objective
 from burnish.rl.queue import Queue
-from burnish.rl.rewards.weighted import Weighted
+from burnish.rl.rewards.weighted import Weighted, bind
 from burnish.rl.rollouts.agent import make_thinker
 from burnish.rl.source import Source
 from burnish.rl.temperature import TemperatureControl
@@ -62,15 +62,6 @@ def build_reward(config: RLConfig, policy: Policy | None, reward: Any = None) ->
         return reward
     given = config.rewards if reward is None else reward if isinstance(reward, list | tuple) else [reward]
     return weighted(given, policy, config.weights, config.success_above)
-
-
-def bound(shaper: Any, policy: Policy) -> Any:
-    """The shaper, told how the policy's ids are decoded where it asks for that, like a reward: by `bind(decode)` or a `decode` of None."""
-    if hasattr(shaper, "bind"):
-        shaper.bind(policy.decode)
-    elif getattr(shaper, "decode", shaper) is None:
-        shaper.decode = policy.decode
-    return shaper
 
 
 def weighted(specs: Sequence[Any], policy: Policy | None, weights: Sequence[float] = (), success_above: float | None = None) -> Weighted:
@@ -109,6 +100,9 @@ def build_source(
     rl = config.rl
     filters = rl.filters if rl.filters is not None else presets.filters(objective.name)
     thinker = make_thinker(rl.thinker)
+    shapers = [parts.make(f"{ROOM}.rewards", spec) for spec in rl.shapers]
+    for shaper in shapers:
+        bind(shaper, policy.decode)
     if (backend := build_backend(config, thinker)) is not None:
         backend.bind(policy)
     return Source(
@@ -119,7 +113,7 @@ def build_source(
         backend=backend,
         reward=build_reward(rl, policy, reward),
         measurer=measurer,
-        shapers=[bound(parts.make(f"{ROOM}.rewards", spec), policy) for spec in rl.shapers],
+        shapers=shapers,
         filters=[make_filter(spec) for spec in filters],
         prompts=rl.prompts_per_step,
         sampling=config.sampling.sampling(),

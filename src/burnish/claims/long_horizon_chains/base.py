@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.claims.long_horizon_chains import world
+from burnish.claims.long_horizon_chains.settings import common
 from burnish.data.examples import to_examples
 from burnish.data.formats import load_rows
 from burnish.evaluation.long_horizon_chains import horizon_curve
@@ -26,6 +27,11 @@ from burnish.sft.train import train_sft
 
 DEEP_SHARE = 0.5
 """Of the fine-tuning chains have all eight steps; the others have fewer, so that the policy learns where a chain ends."""
+
+
+def shared(seed: int, folder: Path, size: str) -> None:
+    """`Claim.shared` of all three claims: the start of a seed."""
+    make_base(seed, folder, common(size)["start"])
 
 
 def make_base(seed: int, folder: Path, settings: dict[str, Any]) -> None:

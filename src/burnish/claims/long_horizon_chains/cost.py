@@ -13,7 +13,7 @@ import numpy as np
 from burnish.claims.harness.claim import Arm, Claim, Result, Verdict, shared_of
 from burnish.claims.long_horizon_chains import settings as numbers
 from burnish.claims.long_horizon_chains import world
-from burnish.claims.long_horizon_chains.base import base_of, engine_of, held_out, make_base, start_of
+from burnish.claims.long_horizon_chains.base import base_of, engine_of, held_out, shared, start_of
 from burnish.claims.long_horizon_chains.stages import difference, mean
 from burnish.claims.long_horizon_chains.training import CURRICULUM, ONLY_LONG, train
 from burnish.models.policy import Policy
@@ -44,21 +44,6 @@ def arms(size: str) -> tuple[Arm, ...]:
     lengths = range(1, own["longest"] + 1)
     each = [numbers.chosen(f"{ONLY_LONG}/H{h}", {**alone, "longest": h}, ONLY_LONG, size) for h in lengths]
     return (*grid, numbers.chosen(CURRICULUM, climbs, CURRICULUM, size), *each)
-
-
-def seeds(size: str) -> tuple[int, ...]:
-    """Five; one for smoke."""
-    return (0, 1, 2, 3, 4) if size == "full" else (0,)
-
-
-def common(size: str) -> dict[str, Any]:
-    """The start."""
-    return {"start": numbers.start(size, numbers.CARELESS)}
-
-
-def shared(seed: int, folder: Path, size: str) -> None:
-    """The start of a seed."""
-    make_base(seed, folder, common(size)["start"])
 
 
 def run(arm: Arm, seed: int, folder: Path, size: str) -> dict[str, Any]:
@@ -216,12 +201,12 @@ CLAIM = Claim(
         " 2 by 2 SE. Else inconclusive."
     ),
     arms=arms,
-    seeds=seeds,
+    seeds=numbers.seeds,
     run=run,
     verdict=verdict,
     plot=plot,
     shared=shared,
-    common=common,
+    common=numbers.common,
     settle=settle,
     minutes=60.0,
 )

@@ -15,6 +15,16 @@ GRID_SEED = 100
 RATES = (3e-4, 1e-3, 2e-3)
 
 
+def seeds(size: str) -> tuple[int, ...]:
+    """Of all three claims: five; one for smoke."""
+    return (0, 1, 2, 3, 4) if size == "full" else (0,)
+
+
+def common(size: str) -> dict[str, Any]:
+    """The start, which all three claims have in common."""
+    return {"start": start(size, CARELESS)}
+
+
 def start(size: str, reliability: list[float]) -> dict[str, Any]:
     """The start of all arms of a seed: a phase that teaches the walk, and one that makes it careless."""
     if size != "full":

@@ -9,7 +9,7 @@ from typing import Any
 
 from burnish.claims.harness.claim import Arm, Claim, Result, Verdict, shared_of
 from burnish.claims.long_horizon_chains import settings as numbers
-from burnish.claims.long_horizon_chains.base import accuracy, base_of, make_base, start_of
+from burnish.claims.long_horizon_chains.base import accuracy, base_of, shared, start_of
 from burnish.claims.long_horizon_chains.training import ARMS, CURRICULUM, ONLY_1, ONLY_LONG, UNIFORM, train
 from burnish.runs import plots
 
@@ -24,21 +24,6 @@ def arms(size: str) -> tuple[Arm, ...]:
     own = numbers.learning(size)
     grid = [one for arm in ARMS for one in numbers.grid(arm, {**own, "arm": arm}, size)]
     return (*grid, *(numbers.chosen(arm, {**own, "arm": arm}, arm, size) for arm in ARMS))
-
-
-def seeds(size: str) -> tuple[int, ...]:
-    """Five; one for smoke."""
-    return (0, 1, 2, 3, 4) if size == "full" else (0,)
-
-
-def common(size: str) -> dict[str, Any]:
-    """The start."""
-    return {"start": numbers.start(size, numbers.CARELESS)}
-
-
-def shared(seed: int, folder: Path, size: str) -> None:
-    """The start of a seed."""
-    make_base(seed, folder, common(size)["start"])
 
 
 def run(arm: Arm, seed: int, folder: Path, size: str) -> dict[str, Any]:
@@ -150,12 +135,12 @@ CLAIM = Claim(
         " Else inconclusive."
     ),
     arms=arms,
-    seeds=seeds,
+    seeds=numbers.seeds,
     run=run,
     verdict=verdict,
     plot=plot,
     shared=shared,
-    common=common,
+    common=numbers.common,
     settle=settle,
     table=table,
     minutes=60.0,

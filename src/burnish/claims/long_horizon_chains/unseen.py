@@ -10,7 +10,7 @@ from typing import Any
 from burnish.claims.harness.claim import Arm, Claim, Result, Verdict, shared_of
 from burnish.claims.long_horizon_chains import settings as numbers
 from burnish.claims.long_horizon_chains import world
-from burnish.claims.long_horizon_chains.base import accuracy, base_of, engine_of, held_out, make_base
+from burnish.claims.long_horizon_chains.base import accuracy, base_of, engine_of, held_out, shared
 from burnish.claims.long_horizon_chains.stages import difference, mean
 from burnish.claims.long_horizon_chains.training import CURRICULUM, ONLY_1, strict, train
 from burnish.models.policy import Policy
@@ -36,21 +36,6 @@ def arms(size: str) -> tuple[Arm, ...]:
     pair = (CURRICULUM, ONLY_1)
     grid = [one for arm in pair for one in numbers.grid(arm, {**own, "arm": arm}, size)]
     return (*grid, *(numbers.chosen(arm, {**own, "arm": arm}, arm, size) for arm in pair), Arm(START, {**own, "arm": START}))
-
-
-def seeds(size: str) -> tuple[int, ...]:
-    """Five; one for smoke."""
-    return (0, 1, 2, 3, 4) if size == "full" else (0,)
-
-
-def common(size: str) -> dict[str, Any]:
-    """The start."""
-    return {"start": numbers.start(size, numbers.CARELESS)}
-
-
-def shared(seed: int, folder: Path, size: str) -> None:
-    """The start of a seed."""
-    make_base(seed, folder, common(size)["start"])
 
 
 def run(arm: Arm, seed: int, folder: Path, size: str) -> dict[str, Any]:
@@ -139,12 +124,12 @@ CLAIM = Claim(
         " below 0.9. Else inconclusive."
     ),
     arms=arms,
-    seeds=seeds,
+    seeds=numbers.seeds,
     run=run,
     verdict=verdict,
     plot=plot,
     shared=shared,
-    common=common,
+    common=numbers.common,
     settle=settle,
     minutes=25.0,
 )

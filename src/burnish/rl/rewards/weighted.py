@@ -58,10 +58,7 @@ class Weighted:
     def bind(self, decode: Callable[[list[int]], str]) -> None:
         """Hands `decode` to rewards that were made before there was a policy."""
         for reward in self.rewards:
-            if isinstance(reward, Weighted):
-                reward.bind(decode)
-            elif getattr(reward, "decode", reward) is None:
-                reward.decode = decode
+            bind(reward, decode)
 
     def __call__(self, group: Completions, measured: Mapping[str, Any] | None = None) -> list[Score]:
         """One Score for each rollout, in order."""
@@ -113,6 +110,14 @@ class Weighted:
         for name, reward in zip(self.names, self.rewards, strict=True):
             if name in state:
                 reward.load_state_dict(state[name])
+
+
+def bind(part: Any, decode: Callable[[list[int]], str]) -> None:
+    """Tells a reward or shaper that asks for it how the policy's ids are decoded: by its own `bind`, or a `decode` that is None."""
+    if hasattr(part, "bind"):
+        part.bind(decode)
+    elif getattr(part, "decode", part) is None:
+        part.decode = decode
 
 
 def make_reward(spec: Any, decode: Callable[[list[int]], str] | None = None, success_above: float | None = None) -> Any:
